@@ -31,10 +31,10 @@ func Clip(x []float64, bound float64) (norm float64, err error) {
 	}
 	root := scaledNorm(x, largest)
 	norm = largest * root
-	for current := norm; current > bound; {
-		// bound / (largest * root), where the product may be infinite. Each
-		// further pass only takes off what rounding left above the bound.
-		factor := bound / largest / root * (1 - 0x1p-52)
+	// Further passes take off what rounding left above the bound; they reach
+	// for more each time, as subnormal numbers round by more than an ulp.
+	for current, extra := norm, 0x1p-52; current > bound; extra *= 2 {
+		factor := bound / largest / root * (1 - extra) // norm may be infinite
 		for i := range x {
 			x[i] *= factor
 		}

@@ -23,12 +23,12 @@ import (
 // Proof. Encode compares the integers sum z_i^2 and L^2 exactly.
 //
 // It does not fail for want of room, either: y, which is x in lattice units,
-// is first scaled to ||y|| <= L - sqrt(n); rounding to a neighbour moves every
-// coordinate by less than 1, so y by less than sqrt(n). (Scaling keeps another
-// 2^-50 n L away for its own rounding.) The price is known and public, the
-// fraction sqrt(n)/L of the norm of a contribution at the bound. In return one
-// pass of rounding is enough, and the result is unbiased; drawing again until
-// the norm happens to fit would be neither.
+// is first scaled to ||y|| <= L - sqrt(n), and rounding to a neighbour moves
+// every coordinate by less than 1, so y by less than sqrt(n). (Scaling keeps
+// away by another 2^-50 (n+8) L, for the rounding of floats.) The price is
+// public: the fraction sqrt(n)/L of a contribution at the bound. In return one
+// pass is enough and rounding is unbiased; drawing again until the norm happens
+// to fit, the other way known, is neither.
 type Lattice struct {
 	ScaleBits   uint // spacing 2^-ScaleBits, at most 52
 	ModulusBits uint // 2 to 64
@@ -86,9 +86,9 @@ func (l Lattice) limit() int64 { return math.MaxInt64 >> (64 - l.ModulusBits) }
 // Bound(bound); see the theorem at [Lattice]. dst has the length of x, or
 // Encode panics.
 //
-// On any failure dst is all zeros: [ErrNotFinite], the errors of
-// [Lattice.Bound], [ErrTooCoarse] if L <= sqrt(n), and [ErrNorm] should the
-// integer norm exceed L, which needs more than 2^20 coordinates.
+// Fails with [ErrNotFinite], the errors of [Lattice.Bound], [ErrTooCoarse] if L
+// does not exceed sqrt(n), and would fail with [ErrNorm] if the integer norm
+// exceeded L. On any failure dst is all zeros.
 func (l Lattice) Encode(dst []int64, x []float64, bound float64, src noise.Source) error {
 	if len(dst) != len(x) {
 		panic("dp: Encode of vectors of different lengths")
@@ -114,17 +114,14 @@ func (l Lattice) encode(dst []int64, x []float64, bound float64, src noise.Sourc
 	if target <= 0 {
 		return ErrTooCoarse
 	}
-	// x_i / largest * radius is x_i in lattice units, scaled to the target.
-	radius := math.Ldexp(largest, int(l.ScaleBits))
-	if root := scaledNorm(x, largest); radius*root > target {
-		radius = target / root
+	// x_i / divisor * factor is x_i in lattice units, exactly if x is within
+	// the target.
+	divisor, factor := 1.0, math.Ldexp(1, int(l.ScaleBits))
+	if root := scaledNorm(x, largest); largest*factor*root > target {
+		divisor, factor = largest, target/root
 	}
 	for i, v := range x {
-		var y float64
-		if v != 0 {
-			y = v / largest * radius
-		}
-		dst[i] = roundStochastically(y, src.Uint64())
+		dst[i] = roundStochastically(v/divisor*factor, src.Uint64())
 	}
 	return CheckNorm(dst, most)
 }
@@ -201,6 +198,9 @@ const noiseTail = 14
 //
 // Fails with the errors of [Lattice.Bound], or a *[CapacityError].
 func (l Lattice) Capacity(n int, bound float64, sigma noise.Sigma) error {
+	if n < 0 {
+		panic("dp: a negative number of contributions")
+	}
 	most, err := l.Bound(bound)
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (l Lattice) Capacity(n int, bound float64, sigma noise.Sigma) error {
 	// In floats each term is off by less than 2^-50 of itself, which is well
 	// below the room that noiseTail leaves; the strict comparison covers the
 	// limit's own rounding.
-	if n < 0 || (e.Sum+e.Noise)*(1+0x1p-50) >= e.Limit {
+	if (e.Sum+e.Noise)*(1+0x1p-50) >= e.Limit {
 		return e
 	}
 	return nil

@@ -74,7 +74,7 @@ func (d *DiscreteGaussian) With(src Source) *DiscreteGaussian {
 // Sigma returns the parameter sigma of the mass function. The variance is a
 // little below its square: 0.215 at sigma = 0.5, 1 - 2e-7 at 1, and the same to
 // 1e-16 from 1.5 on.
-func (s *strips) Sigma() Sigma { return s.sigma }
+func (d *DiscreteGaussian) Sigma() Sigma { return d.sigma }
 
 func newStrips(sigma Sigma) *strips {
 	s := &strips{sigma: sigma}
@@ -100,6 +100,7 @@ func newStrips(sigma Sigma) *strips {
 	}
 	k := 0
 	for i := range s.guide {
+		// Strip k is out of question once U is surely above below[k].
 		for s.below[k]+2 <= uint64(i)<<(stripBits-guideBits) {
 			k++
 		}

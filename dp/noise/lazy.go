@@ -63,9 +63,10 @@ func (s *strips) cumulative(n uint) (lo, hi []*big.Int) {
 	// weight_k = exp(-c k^2), from weight_{k+1} = weight_k exp(-c)^(2k+1), until
 	// it vanishes at p bits, at k <= 39 sqrt(p) as c > 2^-11. A product of
 	// numbers up to 1 adds their errors and one unit, so that the k-th ratio is
-	// off by less than 8k units, the k-th weight by 8k^2, the sum by 8k^3, and
-	// what the tail holds is less than 8 units: together below 2^48 units for
-	// every n up to 10,000, where U stays undecided with probability 2^-9,900.
+	// off by less than 8k units, the k-th weight by 8k^2, the sum by 8k^3; the
+	// tail is less than four times a weight that vanishes. Together that is
+	// below 2^48 units for every n up to 10^5, and nobody meets a U that
+	// agrees with a threshold in so many bits.
 	p := n + guardBits
 	exp, _ := expNeg(s.cNum, s.cDen, p)
 	exp2 := mulFixed(new(big.Int), exp, exp, p)

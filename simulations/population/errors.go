@@ -1,0 +1,33 @@
+package population
+
+import "fmt"
+
+// FieldError is a mistake in a Synthetic or a CSV. Field is the name of the
+// command's flag; in JSON its dashes are underscores.
+type FieldError struct {
+	Field   string
+	Problem string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+
+// RowError is a mistake in a file. Row is its line, from 1 (the header's), or
+// 0 for the file as a whole; Column is the header of the field, if it is one
+// field's.
+type RowError struct {
+	Path    string
+	Row     int
+	Column  string
+	Problem string
+}
+
+func (e *RowError) Error() string {
+	where := e.Path
+	if e.Row > 0 {
+		where += fmt.Sprintf(": row %d", e.Row)
+	}
+	if e.Column != "" {
+		where += fmt.Sprintf(", column %q", e.Column)
+	}
+	return where + ": " + e.Problem
+}

@@ -3,6 +3,7 @@ package noise
 import (
 	crand "crypto/rand"
 	"encoding/binary"
+	"math"
 	"math/rand/v2"
 )
 
@@ -53,6 +54,9 @@ func (s *Seeded) Reset(seed uint64, path ...uint64) {
 	binary.LittleEndian.PutUint64(key[:], seed)
 	for i, label := range path {
 		// A label is stored plus one, so that a shorter path is no prefix of zeros.
+		if label == math.MaxUint64 {
+			panic("noise: a label of 2^64-1")
+		}
 		binary.LittleEndian.PutUint64(key[8*(i+1):], label+1)
 	}
 	s.chacha.Seed(key)

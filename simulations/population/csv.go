@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"compress/flate"
 	"compress/gzip"
 	"encoding/csv"
 	"errors"
@@ -23,7 +24,7 @@ import (
 // A mistake in cfg is a *FieldError, one in the file a *RowError; a file that
 // cannot be opened or read gives the error of package os.
 func OpenCSV(cfg CSV, seed uint64) (Population, error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(cfg.Path)
@@ -34,8 +35,11 @@ func OpenCSV(cfg CSV, seed uint64) (Population, error) {
 	return readCSV(f, cfg, seed)
 }
 
-func (c *CSV) validate() error {
+// Validate returns the first mistake in c, as a *FieldError.
+func (c CSV) Validate() error {
 	switch {
+	case c.Path == "":
+		return &FieldError{"path", "is empty"}
 	case c.Format != "features" && c.Format != "ratings":
 		return &FieldError{"format", fmt.Sprintf("%q is neither features nor ratings", c.Format)}
 	case math.IsNaN(c.Train) || math.IsInf(c.Train, 0) || c.Train <= 0:
@@ -228,9 +232,9 @@ func (t *table) readError(err error) error {
 	case errors.As(err, &parse):
 		return &RowError{t.path, parse.Line, "", parse.Err.Error()}
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return t.fileError("the compressed data ends early")
-	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
-		return t.fileError("the compressed data is damaged")
+		return t.fileError(fmt.Sprintf("the compressed data ends early, after %d rows", len(t.users)))
+	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.As(err, new(flate.CorruptInputError)):
+		return t.fileError(fmt.Sprintf("the compressed data is damaged, after %d rows: %v", len(t.users), err))
 	}
 	return err
 }

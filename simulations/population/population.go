@@ -1,7 +1,49 @@
 // Package population gives simulated experiments their users: synthetic ones,
 // drawn from the AMHT-LRS model and from harder variants of it, and those of
-// a CSV file. A user's samples are generated or read when they are needed, so
-// memory does not grow with the number of synthetic users.
+// a CSV file. A user's samples are generated or gathered when they are needed,
+// so memory does not grow with the number of synthetic users, and with a
+// file only as the file does. Everything is a function of the configuration
+// and a seed: neither the order of calls nor the number of goroutines changes
+// a bit of it.
+//
+// # CSV files
+//
+// A file is plain or gzipped (its first bytes tell, not its name), with a
+// header that names the columns. The rows of a user need not be adjacent;
+// users and items are numbered in order of first appearance. Names of columns
+// are matched in any case.
+//
+// Format "features" is one sample a row:
+//
+//	school,x1,x2,x3,score
+//	17,1,0,24,31
+//	17,0,1,24,19
+//
+// The user is the column called user, else the first; any text names a user.
+// The response is the column called response, y or target, else the last. All
+// other columns are features, numbers, in their order: d of them. No constant
+// is added.
+//
+// Format "ratings" is one rating a row:
+//
+//	user,item,rating,timestamp
+//	ann,film 3,4.5,1112486027
+//
+// The columns called user, item and rating are read, else the first three
+// (unless one of these names stands elsewhere); further columns are ignored.
+// A sample's features are one-hot: 1 for its item, and 1 for the constant,
+// which is the last of d = items + 1. They come in compact form, see Samples.
+//
+// Each user's rows are shuffled by the seed, the user's name and nothing else.
+// The first of them, CSV.Train rows or that fraction of them (rounded), are
+// for training, the others are held out; a user of two rows or more has at
+// least one of each, and the row of a user with only one is for training.
+//
+// A file is refused, with the row and the column at fault (*RowError), when a
+// number is missing, malformed, NaN, infinite or too large, a name is empty, a
+// row has too many or too few fields, the header is missing (its response is a
+// number), lacks a column or repeats one, the compressed data is damaged or
+// cut off, or no row would be held out.
 package population
 
 // Samples are one user's data: y = X theta + noise.

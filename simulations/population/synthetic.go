@@ -29,16 +29,18 @@ type Generated struct {
 //
 // Errors are *FieldError.
 func NewSynthetic(cfg Synthetic, seed uint64) (*Generated, error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.WScale == 0 {
 		cfg.WScale = 1
 	}
-	return &Generated{cfg, seed, transpose(orthonormal(cfg.Dim, cfg.Rank, seed), cfg.Dim, cfg.Rank)}, nil
+	u := orthonormal(cfg.Dim, cfg.Rank, seed)
+	return &Generated{cfg, seed, transpose(u, cfg.Dim, cfg.Rank)}, nil
 }
 
-func (c *Synthetic) validate() error {
+// Validate returns the first mistake in c, as a *FieldError.
+func (c Synthetic) Validate() error {
 	finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 	for _, f := range []struct {
 		field   string
@@ -65,7 +67,7 @@ func (c *Synthetic) validate() error {
 	return nil
 }
 
-// orthonormal returns the Q (d x r) of a Gaussian matrix.
+// orthonormal returns the Q of a Gaussian d x r matrix, row-major.
 func orthonormal(d, r int, seed uint64) []float64 {
 	q := make([]float64, d*r)
 	s := newStream(seed, math.MaxUint64) // no client's
@@ -141,7 +143,7 @@ func (g *Generated) Test(_ int, dst *Samples) {
 
 // spread is the standard deviation of the logarithm of unequal sample counts:
 // the largest twentieth of the users has 5 times the median, or more.
-const spread = 1
+const spread = 1.0
 
 // client opens client i's stream and draws the number of its samples.
 func (g *Generated) client(i int) (stream, int) {
@@ -149,7 +151,7 @@ func (g *Generated) client(i int) (stream, int) {
 	if !g.cfg.UnequalSamples {
 		return s, g.cfg.Samples
 	}
-	m := float64(g.cfg.Samples) * math.Exp(spread*s.normal()-spread*spread/2.)
+	m := float64(g.cfg.Samples) * math.Exp(spread*s.normal()-spread*spread/2)
 	return s, max(1, int(math.Round(m)))
 }
 

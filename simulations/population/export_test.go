@@ -1,0 +1,4 @@
+package population
+
+// ReadCSV is OpenCSV after opening the file.
+var ReadCSV = readCSV

@@ -187,3 +187,20 @@ func (s span) Plot(c draw.Canvas, p *plot.Plot) {
 	y := trY(s.value)
 	c.StrokeLine2(s.style, c.Min.X, y, c.Max.X, y)
 }
+
+// interval draws a vertical bar with caps.
+type interval struct {
+	x, low, high float64
+	style        draw.LineStyle
+}
+
+// Plot implements plot.Plotter.
+func (i interval) Plot(c draw.Canvas, p *plot.Plot) {
+	const cap = vg.Length(2.5)
+	trX, trY := p.Transforms(&c)
+	x := trX(i.x)
+	c.StrokeLine2(i.style, x, trY(i.low), x, trY(i.high))
+	for _, end := range []float64{i.low, i.high} {
+		c.StrokeLine2(i.style, x-cap, trY(end), x+cap, trY(end))
+	}
+}

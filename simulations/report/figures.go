@@ -73,8 +73,7 @@ func errorByEpsilon(res *simulations.Result) *figure {
 		// Methods stand a little apart so that their intervals do not cover
 		// one another.
 		shift := (x.high - x.low) * 0.006 * (float64(i) - float64(len(res.Config.Methods)-1)/2)
-		var line, free plotter.XYs
-		var bars errorBars
+		var line, free, all plotter.XYs
 		for _, e := range epsilons {
 			s, ok := summary(res, method, e, metric)
 			if !ok {
@@ -86,11 +85,10 @@ func errorByEpsilon(res *simulations.Result) *figure {
 			} else {
 				free = append(free, at)
 			}
-			bars.XYs = append(bars.XYs, at)
-			bars.YErrors = append(bars.YErrors, struct{ Low, High float64 }{
-				at.Y - y.clamp(at.Y-s.CI95), y.clamp(at.Y+s.CI95) - at.Y})
+			all = append(all, at)
+			p.Add(interval{at.X, y.clamp(s.Mean - s.CI95), y.clamp(s.Mean + s.CI95), l.paint.line(1)})
 		}
-		if len(bars.XYs) == 0 {
+		if len(all) == 0 {
 			continue
 		}
 		if len(line) > 0 && len(free) > 0 {
@@ -99,8 +97,7 @@ func errorByEpsilon(res *simulations.Result) *figure {
 			addLine(p, plotter.XYs{line[len(line)-1], free[0]}, to)
 		}
 		addLine(p, line, l.line(1.5))
-		addMarkers(p, bars.XYs, l.marker(3))
-		addBars(p, bars, l.paint.line(1))
+		addMarkers(p, all, l.marker(3))
 		f.legend = append(f.legend, legendEntry(method))
 	}
 	p.X.Min, p.X.Max = x.low, x.high
@@ -321,7 +318,7 @@ func gainBySamples(res *simulations.Result) *figure {
 					for _, g := range c.gains {
 						dots = append(dots, plotter.XY{X: float64(g.samples), Y: g.ratio})
 					}
-					addMarkers(p, dots, draw.GlyphStyle{Color: l.paint.faint(70), Radius: 1.6, Shape: draw.CircleGlyph{}})
+					addMarkers(p, dots, draw.GlyphStyle{Color: l.paint.faint(85), Radius: 1.6, Shape: draw.CircleGlyph{}})
 				}
 				median := medianBySamples(c.gains)
 				addLine(p, xys(median), l.line(1.8))
@@ -421,12 +418,6 @@ func (percentTicks) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// errorBars are points with intervals, as the plotter wants them.
-type errorBars struct {
-	plotter.XYs
-	plotter.YErrors
-}
-
 func xys(points []point) plotter.XYs {
 	line := make(plotter.XYs, len(points))
 	for i, q := range points {
@@ -453,10 +444,6 @@ func addMarkers(p *plot.Plot, points plotter.XYs, style draw.GlyphStyle) {
 	p.Add(&plotter.Scatter{XYs: points, GlyphStyle: style})
 }
 
-func addBars(p *plot.Plot, bars errorBars, style draw.LineStyle) {
-	p.Add(&plotter.YErrorBars{XYs: bars.XYs, YErrors: bars.YErrors, LineStyle: style, CapWidth: 5})
-}
-
 // addBand shades what the seeds span, where they differ.
 func addBand(p *plot.Plot, points []point, y extent, paint paint) {
 	var outline plotter.XYs
@@ -467,7 +454,7 @@ func addBand(p *plot.Plot, points []point, y extent, paint paint) {
 		outline = append(outline, plotter.XY{X: q.x, Y: y.clamp(q.low)})
 	}
 	if len(points) > 1 {
-		p.Add(&plotter.Polygon{XYs: []plotter.XYs{outline}, Color: paint.faint(45), LineStyle: draw.LineStyle{Color: color.Transparent}})
+		p.Add(&plotter.Polygon{XYs: []plotter.XYs{outline}, Color: paint.faint(51), LineStyle: draw.LineStyle{Color: color.Transparent}})
 	}
 }
 

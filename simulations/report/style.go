@@ -67,7 +67,16 @@ func (p paint) rgb() color.Color {
 func (p paint) faint(alpha uint8) color.Color {
 	c := p.rgb().(color.NRGBA)
 	c.A = alpha
-	return c
+	return translucent{c}
+}
+
+// translucent rounds up where color.NRGBA rounds down, so that vgsvg, which
+// rounds down once more, writes the very colour that report.html looks for.
+type translucent struct{ color.NRGBA }
+
+func (t translucent) RGBA() (r, g, b, a uint32) {
+	part := func(v uint8) uint32 { return (uint32(v)*0x101*uint32(t.A) + 0xfe) / 0xff }
+	return part(t.R), part(t.G), part(t.B), uint32(t.A) * 0x101
 }
 
 func hexDigit(b byte) uint8 {

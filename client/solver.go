@@ -1,20 +1,9 @@
 package client
 
 import (
-	"math"
-
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"gonum.org/v1/gonum/floats"
 )
-
-// Samples are one user's data, y = X theta + noise. X is row-major with one
-// column for each entry of Columns, in increasing order, or for every feature
-// when Columns is nil; features left out are zero in all rows.
-type Samples struct {
-	X       []float64
-	Y       []float64
-	Columns []int32
-}
 
 // Fit is the personal part of a user's model and what the solver knows of it.
 // It is valid until the solver's next Solve.
@@ -34,7 +23,6 @@ type Fit struct {
 // allocate. It serves one goroutine.
 type Solver struct {
 	Sparsity int
-	Width    int
 
 	m, p, r int
 	x       []float64
@@ -60,7 +48,7 @@ type Solver struct {
 func (s *Solver) Solve(model *lowrank.Model, data Samples) *Fit {
 	s.load(model, data)
 	s.profile(model)
-	s.sparse()
+	s.sparse(model)
 	s.finish(model)
 	return &s.fit
 }
@@ -89,6 +77,9 @@ func (s *Solver) load(model *lowrank.Model, data Samples) {
 	}
 	s.y = grow(s.y, s.m)
 	copy(s.y, data.Y)
+	if scale := model.ResponseScale(); scale != 1 {
+		floats.Scale(1/scale, s.y)
+	}
 	if model.Mean != nil {
 		s.mean = grow(s.mean, p)
 		if data.Columns == nil {
@@ -138,12 +129,12 @@ func (s *Solver) profile(model *lowrank.Model) {
 		}
 		trace += s.gram[a*r+a]
 	}
-	if prior := model.Prior; prior != nil {
+	if model.Prior != nil {
 		// Precision sigma^2 S^-1, in the units of A^T A.
 		s.prec = grow(s.prec, r*r)
-		copy(s.chol, prior.Cov)
+		copy(s.chol, model.Prior)
 		if invertSPD(s.prec, s.chol, r) {
-			floats.Scale(prior.NoiseVariance, s.prec)
+			floats.Scale(model.NoiseVariance, s.prec)
 			floats.Add(s.gram, s.prec)
 		} else {
 			clear(s.prec)
@@ -196,7 +187,7 @@ func (s *Solver) gramColumn(dst []float64, j int) {
 	}
 }
 
-func (s *Solver) sparse() {
+func (s *Solver) sparse(model *lowrank.Model) {
 	k := min(s.Sparsity, s.p, s.m-s.r-1)
 	if k <= 0 {
 		return
@@ -204,12 +195,26 @@ func (s *Solver) sparse() {
 	if s.pursuit.gramOf == nil {
 		s.pursuit.gramOf = s.gramColumn
 	}
-	s.pursuit.greedy(k)
-	s.pursuit.refine(10 * k)
-	if s.Width > 0 {
-		s.pursuit.search(k, s.Width)
-		s.pursuit.refine(10 * k)
+	q := &s.pursuit
+	q.greedy(k)
+	q.refine(10 * k)
+	// Single exchanges can end in a local minimum. What gives it away is a
+	// residual that the noise level, which all users share, does not explain.
+	for _, width := range searchWidths {
+		if model.NoiseVariance == 0 || s.residual() <= 4*model.NoiseVariance*float64(s.m-s.r-k) {
+			return
+		}
+		q.search(k, width)
+		q.refine(10 * k)
 	}
+}
+
+// searchWidths are the beams that are tried in turn.
+var searchWidths = [...]int{16, 64}
+
+// residual is the residual sum of squares of the support at hand.
+func (s *Solver) residual() float64 {
+	return floats.Dot(s.y, s.y) - floats.Dot(s.z, s.z) - s.pursuit.energy
 }
 
 func (s *Solver) finish(model *lowrank.Model) {
@@ -252,7 +257,7 @@ func (s *Solver) finish(model *lowrank.Model) {
 	}
 	s.sub(n)
 	f.Freedom = float64(r+n) - floats.Dot(f.Cov, s.prec)
-	floats.Scale(model.Prior.NoiseVariance, f.Cov)
+	floats.Scale(model.NoiseVariance, f.Cov)
 }
 
 // sub adds the share of the support's uncertainty to Cov.
@@ -290,5 +295,3 @@ func (s *Solver) CrossResidual(dst []float64) {
 
 // CrossGram returns (XU)^T X, r x p.
 func (s *Solver) CrossGram() []float64 { return s.t }
-
-var _ = math.Sqrt

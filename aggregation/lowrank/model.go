@@ -2,37 +2,44 @@ package lowrank
 
 import "math"
 
-// Model is what the server releases: the parameters that all users share.
-// User i's parameters are theta_i = Mean + U w_i + b_i.
+// Model is what the server releases after every round: the parameters that
+// all users share. A user's response to features x is
+//
+//	y = Scale * x^T (Mean + U w + b) + noise.
 type Model struct {
 	Dim  int `json:"dim"`
 	Rank int `json:"rank"`
-	// U is d x r with orthonormal columns, stored column by column.
+	// U is d x r, stored column by column. Its columns are orthonormal in the
+	// whitened features.
 	U []float64 `json:"u"`
 	// Mean is the shared mean of theta (d), nil where the method has none.
 	Mean []float64 `json:"mean,omitempty"`
-	// Prior is what is known of the users' w; nil is a flat prior.
-	Prior *Prior `json:"prior,omitempty"`
-}
-
-// Prior is the distribution of the coordinates that the users share,
-// w ~ N(0, Cov), and of the response noise, both learned from noised
-// statistics.
-type Prior struct {
-	Cov           []float64 `json:"cov"` // r x r
-	NoiseVariance float64   `json:"noise_variance"`
+	// Scale is the size of a typical response; 0 means 1.
+	Scale float64 `json:"scale,omitempty"`
+	// Prior is the covariance (r x r) of the users' w ~ N(0, Prior); nil is a
+	// flat prior.
+	Prior []float64 `json:"prior,omitempty"`
+	// NoiseVariance is that of a typical user's responses, in units of Scale^2;
+	// 0 is unknown.
+	NoiseVariance float64 `json:"noise_variance,omitempty"`
 }
 
 // Column returns column c of U.
 func (m *Model) Column(c int) []float64 { return m.U[c*m.Dim : (c+1)*m.Dim] }
 
-// Finite reports whether every number of the model is one.
-func (m *Model) Finite() bool {
-	for _, s := range [][]float64{m.U, m.Mean} {
-		for _, v := range s {
-			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return false
-			}
+// ResponseScale is Scale, or 1 where it is not set.
+func (m *Model) ResponseScale() float64 {
+	if m.Scale > 0 {
+		return m.Scale
+	}
+	return 1
+}
+
+// finite reports whether x holds numbers only.
+func finite(x []float64) bool {
+	for _, v := range x {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return false
 		}
 	}
 	return true

@@ -84,6 +84,7 @@ type table struct {
 	path   string
 	csv    *csv.Reader
 	header []string
+	line   int      // of the header
 	record []string // the current row
 
 	numbers map[string]int32 // of users
@@ -107,13 +108,14 @@ func newTable(file io.Reader, path string) (*table, error) {
 	if err != nil {
 		return nil, t.readError(err)
 	}
+	t.line, _ = t.csv.FieldPos(0)
 	for i, name := range row {
 		name = strings.TrimSpace(name)
 		if name == "" {
-			return nil, &RowError{path, 1, "", fmt.Sprintf("column %d has no name", i+1)}
+			return nil, t.headerError("", fmt.Sprintf("column %d has no name", i+1))
 		}
 		if slices.Contains(t.header, name) {
-			return nil, &RowError{path, 1, name, "two columns of this name"}
+			return nil, t.headerError(name, "two columns of this name")
 		}
 		t.header = append(t.header, name)
 	}
@@ -201,7 +203,7 @@ func (t *table) column(names ...string) (int, error) {
 			continue
 		}
 		if at >= 0 {
-			return -1, &RowError{t.path, 1, header, fmt.Sprintf("column %q is the %s already", t.header[at], names[0])}
+			return -1, t.headerError(header, fmt.Sprintf("column %q is the %s already", t.header[at], names[0]))
 		}
 		at = c
 	}
@@ -211,7 +213,7 @@ func (t *table) column(names ...string) (int, error) {
 // checkHeader refuses a first row whose response is a number: it is data.
 func (t *table) checkHeader(response int) error {
 	if _, err := strconv.ParseFloat(t.header[response], 64); err == nil {
-		return &RowError{t.path, 1, "", "no header: the first row holds numbers, and should name the columns"}
+		return t.headerError("", "no header: the first row holds numbers, and should name the columns")
 	}
 	return nil
 }
@@ -219,6 +221,10 @@ func (t *table) checkHeader(response int) error {
 func (t *table) rowError(column int, problem string) error {
 	line, _ := t.csv.FieldPos(column)
 	return &RowError{t.path, line, t.header[column], problem}
+}
+
+func (t *table) headerError(column, problem string) error {
+	return &RowError{t.path, t.line, column, problem}
 }
 
 func (t *table) fileError(problem string) error { return &RowError{Path: t.path, Problem: problem} }
@@ -294,7 +300,7 @@ func (t *table) featureColumns() (user, response int, err error) {
 	}
 	user = max(user, 0)
 	if len(t.header) < 3 || user == response {
-		return 0, 0, &RowError{t.path, 1, "", "needs columns of the user, of one feature or more, and of the response"}
+		return 0, 0, t.headerError("", "needs columns of the user, of one feature or more, and of the response")
 	}
 	return user, response, t.checkHeader(response)
 }
@@ -368,7 +374,7 @@ func (t *table) ratingColumns() (user, item, rating int, err error) {
 	}
 	if missing != "" {
 		if moved {
-			return 0, 0, 0, &RowError{t.path, 1, missing, "no such column"}
+			return 0, 0, 0, t.headerError(missing, "no such column")
 		}
 		at = [3]int{0, 1, 2}
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/undertone-fl/undertone/simulations/population"
@@ -233,6 +234,43 @@ func TestSplitIsUniform(t *testing.T) {
 	}
 }
 
+// Many goroutines read one population, each into its own storage, which is
+// reused from user to user.
+func TestFileServesManyGoroutines(t *testing.T) {
+	rows := map[string]int{"ann": 9, "bob": 3, "cleo": 6}
+	for format, text := range map[string]string{
+		"features": users(rows, "ann", "bob", "cleo"),
+		"ratings":  strings.Replace(users(rows, "ann", "bob", "cleo"), "x", "item", 1),
+	} {
+		pop := read(t, format, text, 0.5, 1)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				var dst population.Samples
+				for step := range 300 {
+					i := step % pop.Len()
+					var train, test population.Samples
+					pop.Train(i, &train)
+					pop.Test(i, &test)
+					if pop.Train(i, &dst); !reflect.DeepEqual(dst, train) {
+						t.Errorf("%s: user %d trains on %v and on %v", format, i, dst, train)
+					}
+					if pop.Test(i, &dst); !reflect.DeepEqual(dst, test) {
+						t.Errorf("%s: user %d is tested on %v and on %v", format, i, dst, test)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		var dst population.Samples
+		pop.Train(0, &dst)
+		pop.Test(0, &dst)
+		if n := testing.AllocsPerRun(10, func() { pop.Train(0, &dst); pop.Test(0, &dst) }); n != 0 {
+			t.Errorf("%s: %v allocations a user", format, n)
+		}
+	}
+}
+
 func TestFileRefusals(t *testing.T) {
 	const features, ratings = "features", "ratings"
 	for _, c := range []struct{ name, format, text, want string }{
@@ -242,6 +280,7 @@ func TestFileRefusals(t *testing.T) {
 		{"no header, features", features, "a,1,2\nb,3,4\n", `file.csv: row 1: no header: the first row holds numbers, and should name the columns`},
 		{"no header, ratings", ratings, "a,film,2\nb,film,4\n", `file.csv: row 1: no header: the first row holds numbers, and should name the columns`},
 		{"repeated column", features, "user,x, x,y\na,1,2,3\n", `file.csv: row 1, column "x": two columns of this name`},
+		{"late header", features, "\n\nuser,x,x\na,1,2\n", `file.csv: row 3, column "x": two columns of this name`},
 		{"unnamed column", features, "user,,y\na,1,2\n", `file.csv: row 1: column 2 has no name`},
 		{"two users", features, "user,x,USER,y\na,1,2,3\n", `file.csv: row 1, column "USER": column "user" is the user already`},
 		{"two responses", features, "user,y,x,target\na,1,2,3\n", `file.csv: row 1, column "target": column "y" is the response already`},
@@ -321,7 +360,7 @@ func TestDamagedCompression(t *testing.T) {
 	}
 }
 
-// checkConsistent panics over nothing and demands what Population promises.
+// checkConsistent demands what Population and OpenCSV promise of any file.
 func checkConsistent(t *testing.T, pop population.Population) {
 	t.Helper()
 	d := pop.Dim()
@@ -355,9 +394,11 @@ func checkSamples(t *testing.T, s *population.Samples, d int) {
 			t.Fatalf("columns %v of %d", s.Columns, d)
 		}
 	}
-	for _, v := range append(s.X, s.Y...) {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			t.Fatalf("%v among the samples", v)
+	for _, values := range [][]float64{s.X, s.Y} {
+		for _, v := range values {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				t.Fatalf("%v among the samples", v)
+			}
 		}
 	}
 }

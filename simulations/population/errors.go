@@ -11,9 +11,9 @@ type FieldError struct {
 
 func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
 
-// RowError is a mistake in a file. Row is its line, from 1 (the header's), or
-// 0 for the file as a whole; Column is the header of the field, if it is one
-// field's.
+// RowError is a mistake in a file. Row is the line of the file, from 1, where
+// the row begins (or the field, if the mistake is in one), and 0 for the file
+// as a whole. Column is the name of the field's column, if it is one field's.
 type RowError struct {
 	Path    string
 	Row     int

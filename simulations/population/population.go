@@ -46,25 +46,10 @@
 // cut off, or no row would be held out.
 package population
 
-// Samples are one user's data: y = X theta + noise.
-//
-// X is row-major, len(Y) x len(Columns) when Columns is set, else
-// len(Y) x d. Columns lists, in increasing order, the features that are not
-// zero in every one of the user's rows (one-hot items, say); the others are
-// left out of X.
-type Samples struct {
-	X       []float64
-	Y       []float64
-	Columns []int32
-}
+import "github.com/undertone-fl/undertone/client"
 
-// Width is the number of columns of X, for a population of dimension d.
-func (s *Samples) Width(d int) int {
-	if s.Columns != nil {
-		return len(s.Columns)
-	}
-	return d
-}
+// Samples are one user's data.
+type Samples = client.Samples
 
 // Population is a set of users, numbered from 0. Its methods may be called
 // from many goroutines; each passes its own destination, whose slices are

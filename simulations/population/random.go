@@ -28,6 +28,7 @@ func mix(z uint64) uint64 {
 	return z ^ z>>31
 }
 
+// next returns 64 uniform bits.
 func (s *stream) next() (u uint64) {
 	u, *s = s.step()
 	return u
@@ -50,6 +51,7 @@ func (s stream) step() (uint64, stream) {
 // uniform returns a multiple of 2^-53 in [0, 1).
 func (s *stream) uniform() float64 { return float64(s.next()>>11) * 0x1p-53 }
 
+// normal returns one N(0, 1).
 func (s *stream) normal() float64 {
 	var x [1]float64
 	s.normals(x[:])

@@ -1,0 +1,166 @@
+package lowrank
+
+import (
+	"fmt"
+
+	"github.com/undertone-fl/undertone/aggregation"
+)
+
+// Features says what is publicly known of the features before the first
+// round, and so what must be learned of them, and charged.
+type Features string
+
+const (
+	// Standard features have mean about 0, variance about 1 and no strong
+	// correlation: nothing need be learned of them.
+	Standard Features = "standard"
+	// Unscaled features are numbers of unknown size and correlation: two
+	// releases learn each one's scale, then the covariance and the pooled
+	// regression.
+	Unscaled Features = "unscaled"
+	// OneHot features are indicators of one item a sample, and last a constant.
+	// One release learns how often each item occurs and its mean response. The
+	// constant is the sum of the items, so the shared part leaves it out.
+	OneHot Features = "one-hot"
+)
+
+// Update says how U follows from what the clients send.
+type Update string
+
+const (
+	// Gradient sends the residual gradient and a preconditioner, and takes a
+	// Newton step (the mechanism of Private FedRep, Snedeker, Zhou, Bassily, ICML 2025, with
+	// a sparse part).
+	Gradient Update = "gradient"
+	// LeastSquares sends the statistics of the exact minimisation over U
+	// (AMHT-LRS, Pal et al., Algorithm 1).
+	LeastSquares Update = "least-squares"
+)
+
+// Config is everything public that is fixed before the first round.
+type Config struct {
+	Dim      int      `json:"dim"`
+	Rank     int      `json:"rank"` // 0: only the shared mean is learned
+	Features Features `json:"features"`
+	// Centred methods learn a shared mean of theta and a prior over w.
+	Centred bool   `json:"centred"`
+	Rounds  int    `json:"rounds"` // updates after the initialisation
+	Update  Update `json:"update"`
+	// Sketch is the number of columns of the sketched initialisation, 0 for
+	// the full moment matrix.
+	Sketch int `json:"sketch,omitempty"`
+}
+
+// Kind is what a release is for.
+type Kind string
+
+const (
+	Scales     Kind = "scales"     // each feature's size
+	Moments    Kind = "moments"    // covariance of the features, pooled regression
+	Items      Kind = "items"      // counts and sums of the items
+	Initialise Kind = "initialise" // the first U
+	Refine     Kind = "update"     // the next U
+)
+
+// Phase is one release of the schedule.
+type Phase struct {
+	Kind Kind
+	// Share of the privacy budget mu^2 (rho).
+	Share float64
+}
+
+// fullMoment is the largest dimension whose d x d moment matrix is sent; above
+// it a sketch is.
+const fullMoment = 256
+
+// Phases is the schedule: what is released in which order, and what share of
+// the budget it gets. It is a function of public numbers only.
+//
+// The initialisation gets a quarter and the updates, evenly, the rest: enough
+// for a U_0 that the first update can improve on, since each one cuts the
+// error by a factor that its noise, shrinking with the error, does not limit
+// until the floor is reached.
+func (c Config) Phases() []Phase {
+	var phases []Phase
+	switch c.Features {
+	case Unscaled:
+		phases = append(phases, Phase{Scales, 0.05}, Phase{Moments, 0.15})
+	case OneHot:
+		phases = append(phases, Phase{Items, 0.2})
+	case Standard:
+		if c.Centred {
+			phases = append(phases, Phase{Moments, 0.2})
+		}
+	}
+	if c.Rank > 0 {
+		phases = append(phases, Phase{Initialise, 0.25})
+	}
+	rest := 1.0
+	for _, p := range phases {
+		rest -= p.Share
+	}
+	for range c.Rounds {
+		phases = append(phases, Phase{Refine, rest / float64(c.Rounds)})
+	}
+	if c.Rounds == 0 { // nothing is left unspent
+		for i := range phases {
+			phases[i].Share /= 1 - rest
+		}
+	}
+	return phases
+}
+
+// columns is the number of columns that an update changes: U's, and the mean.
+func (c Config) columns() int {
+	if c.Centred {
+		return c.Rank + 1
+	}
+	return c.Rank
+}
+
+// Names of the parts of a contribution.
+const (
+	PartMain    = "main"
+	PartScale   = "response"
+	PartNoise   = "residual"
+	PartBalance = "balance"
+)
+
+// Layout of the contribution to a release. Its main part has norm at most 1,
+// the histograms beside it histogramBound each: that all are released as one
+// vector costs sqrt(1 + 2 * 0.15^2) = 1.02 in noise.
+func (c Config) Layout(k Kind) aggregation.Layout {
+	d, hist := c.Dim, func(name string) aggregation.Part {
+		return aggregation.Part{Name: name, Len: histogramBins, Bound: histogramBound}
+	}
+	n := 0
+	switch k {
+	case Scales:
+		return aggregation.Layout{{Name: PartMain, Len: d * scaleBins, Bound: 1}, hist(PartScale)}
+	case Items:
+		return aggregation.Layout{{Name: PartMain, Len: 2 * d, Bound: 1}, hist(PartScale)}
+	case Moments:
+		n = triangle(d)
+		if c.Centred {
+			n += d
+		}
+		return aggregation.Layout{{Name: PartMain, Len: n, Bound: 1}}
+	case Initialise:
+		n = triangle(d)
+		if c.Sketch > 0 {
+			n = d * c.Sketch
+		}
+		return aggregation.Layout{{Name: PartMain, Len: n, Bound: 1}}
+	case Refine:
+		cols := c.columns()
+		n = d*cols + triangle(cols)
+		if c.Update == LeastSquares {
+			n = d*cols + triangle(d*cols)
+		}
+		return aggregation.Layout{{Name: PartMain, Len: n, Bound: 1}, hist(PartNoise), hist(PartBalance)}
+	}
+	panic(fmt.Sprintf("lowrank: no layout for a release of kind %q", k))
+}
+
+// triangle is the number of entries of a symmetric n x n matrix.
+func triangle(n int) int { return n * (n + 1) / 2 }

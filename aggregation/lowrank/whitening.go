@@ -1,0 +1,99 @@
+package lowrank
+
+import (
+	"math"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+)
+
+// Whitening is the public linear map W from parameters of whitened features,
+// x' = W^T x with second moment I, to those of the features as they are:
+// theta = W theta'. In whitened features one step size fits all directions,
+// and the Newton step of an update needs no more than r x r numbers. The zero
+// value is the identity.
+type Whitening struct {
+	Diagonal []float64 `json:"diagonal,omitempty"` // d
+	Dense    []float64 `json:"dense,omitempty"`    // d x d, row-major; Diagonal is then unused
+}
+
+// Raw stores W theta in dst: parameters of the features as they are. dst and
+// theta may not overlap.
+func (w *Whitening) Raw(dst, theta []float64) {
+	d := len(theta)
+	switch {
+	case w.Dense != nil:
+		for i := range dst {
+			dst[i] = floats.Dot(w.Dense[i*d:(i+1)*d], theta)
+		}
+	case w.Diagonal != nil:
+		floats.MulTo(dst, w.Diagonal, theta)
+	default:
+		copy(dst, theta)
+	}
+}
+
+// Pull stores W^T x in dst: features, or a gradient, in whitened coordinates.
+// dst and x may not overlap.
+func (w *Whitening) Pull(dst, x []float64) {
+	d := len(x)
+	switch {
+	case w.Dense != nil:
+		clear(dst)
+		for i, v := range x {
+			if v != 0 {
+				floats.AddScaled(dst, v, w.Dense[i*d:(i+1)*d])
+			}
+		}
+	case w.Diagonal != nil:
+		floats.MulTo(dst, w.Diagonal, x)
+	default:
+		copy(dst, x)
+	}
+}
+
+// smallestEigenvalue is the share of the mean eigenvalue below which a
+// direction of the features counts as absent.
+const smallestEigenvalue = 1e-8
+
+// whiten replaces a diagonal W by W S^{-1/2}, S the noised second moment of
+// the features under the diagonal, of mean eigenvalue 1 and spectral noise nu.
+//
+// Eigenvalues that noise could have moved away from 1 are taken as 1: an
+// eigenvalue counts for what stands out of the noise (a positive-part
+// James-Stein factor on its deviation), so that without signal W stays as it
+// is.
+func (w *Whitening) whiten(s *mat.SymDense, nu float64) {
+	d := s.SymmetricDim()
+	var eigen mat.EigenSym
+	if !eigen.Factorize(s, true) {
+		return
+	}
+	values := eigen.Values(nil)
+	var vectors, root mat.Dense
+	eigen.VectorsTo(&vectors)
+	changed := false
+	scaled := mat.NewDense(d, d, nil)
+	for c, v := range values {
+		deviation := v - 1
+		if nu > 0 {
+			deviation *= max(0, 1-nu*nu/(deviation*deviation))
+		}
+		changed = changed || deviation != 0
+		f := 0.0
+		if v := 1 + deviation; v > max(smallestEigenvalue, nu*nu) {
+			f = 1 / math.Sqrt(v)
+		}
+		for i := range d {
+			scaled.Set(i, c, f*vectors.At(i, c))
+		}
+	}
+	if !changed {
+		return
+	}
+	root.Mul(scaled, vectors.T())
+	w.Dense = root.RawMatrix().Data
+	for i, v := range w.Diagonal {
+		floats.Scale(v, w.Dense[i*d:(i+1)*d])
+	}
+}

@@ -1,0 +1,45 @@
+package accounting
+
+import (
+	"fmt"
+	"math"
+)
+
+// Split divides a budget among releases in the given shares (positive, of sum
+// at most 1 up to rounding) and returns each one's charge, rounded down, so
+// that together they fit. Fails with ErrBudgetExceeded if a release would get
+// nothing: the budget cannot pay for so many.
+func (r NanoRho) Split(shares []float64) ([]NanoRho, error) {
+	charges := make([]NanoRho, len(shares))
+	left := r
+	for i, share := range shares {
+		if !(share > 0 && share <= 1) {
+			return nil, &ParameterError{"share", share, "must be in (0, 1]"}
+		}
+		charges[i] = min(NanoRho(share*float64(r)), left)
+		if charges[i] == 0 {
+			return nil, fmt.Errorf("%w: %v cannot pay for %d releases", ErrBudgetExceeded, r, len(shares))
+		}
+		left -= charges[i]
+	}
+	return charges, nil
+}
+
+// NoiseMultiplier returns the least noise multiplier, up to rounding, whose
+// charge under the adjacency's sensitivity factor is at most r.
+func (r NanoRho) NoiseMultiplier(factor float64) (float64, error) {
+	if r == 0 {
+		return 0, fmt.Errorf("%w: nothing is left to pay with", ErrBudgetExceeded)
+	}
+	z := factor / math.Sqrt(2*r.Rho())
+	for {
+		charge, err := GaussianCharge(z, factor)
+		if err != nil {
+			return 0, err
+		}
+		if charge <= r {
+			return z, nil
+		}
+		z = math.Nextafter(z, math.Inf(1)) * (1 + 0x1p-50)
+	}
+}

@@ -48,7 +48,9 @@ func newBar(w io.Writer) progress {
 					progressbar.OptionClearOnFinish(),
 				)
 			}
-			bar.ChangeMax64(p.Total)
+			if bar.GetMax64() != p.Total {
+				bar.ChangeMax64(p.Total)
+			}
 			bar.Describe(p.Stage)
 			_ = bar.Set64(p.Done) // a bar that cannot be drawn is no reason to stop
 		},

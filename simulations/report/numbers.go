@@ -1,0 +1,299 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gonum.org/v1/gonum/stat"
+
+	"github.com/undertone-fl/undertone/simulations"
+)
+
+// metrics in the order in which a report gives them.
+var metrics = []struct{ name, label, meaning string }{
+	{simulations.RelativeError, "relative error", "of the users' parameters: 0 is perfect, 1 is no better than zero"},
+	{simulations.MSE, "mean squared error", "relative to predicting zero, which scores 1"},
+	{simulations.SubspaceDistance, "subspace distance", "of the learned basis U from the true one: 0 is the same, 1 is orthogonal"},
+	{simulations.RMSE, "RMSE", "root mean squared error of the predictions on held-out samples, in units of the response"},
+	{simulations.ExplainedVariance, "explained variance", "share of the variance of held-out responses that is predicted: 1 is perfect"},
+}
+
+// mainMetric is the one that figures and sentences are about.
+func mainMetric(res *simulations.Result) string {
+	if res.Config.Data != nil {
+		return simulations.RMSE
+	}
+	return simulations.RelativeError
+}
+
+func metricLabel(name string) string {
+	for _, m := range metrics {
+		if m.name == name {
+			return m.label
+		}
+	}
+	return name
+}
+
+// methodNames are how methods are called where people read.
+var methodNames = map[string]string{
+	simulations.AMHTLRS: "AMHT-LRS",
+	simulations.LowRank: "low rank",
+	simulations.Global:  "global",
+	simulations.Local:   "local",
+	simulations.Oracle:  "oracle",
+}
+
+func methodName(m string) string {
+	if n, ok := methodNames[m]; ok {
+		return n
+	}
+	return m
+}
+
+// releases reports whether a method publishes anything, and so has rounds and
+// spends budget.
+func releases(method string) bool {
+	return method != simulations.Local && method != simulations.Oracle
+}
+
+// Table is one metric of the summary: a row for each method, a column for
+// each epsilon.
+type Table struct {
+	Metric  string // as people call it
+	Meaning string
+	Columns []simulations.Epsilon
+	Rows    []Row
+}
+
+// Row is one method's cells.
+type Row struct {
+	Method string
+	Cells  []Cell
+}
+
+// Cell is a mean and the half-width of its 95 % interval, which is empty for
+// a single seed. Both are empty where there is no figure.
+type Cell struct{ Mean, CI95 string }
+
+func (c Cell) String() string {
+	switch {
+	case c.Mean == "":
+		return "-"
+	case c.CI95 == "":
+		return c.Mean
+	}
+	return c.Mean + " ± " + c.CI95
+}
+
+// Tables returns the summary of res, one table for each metric that it has.
+func Tables(res *simulations.Result) []Table {
+	epsilons := sortedEpsilons(res)
+	var tables []Table
+	for _, metric := range metrics {
+		t := Table{Metric: metric.label, Meaning: metric.meaning, Columns: epsilons}
+		for _, method := range res.Config.Methods {
+			row := Row{Method: methodName(method)}
+			filled := false
+			for _, e := range epsilons {
+				var cell Cell
+				if s, ok := summary(res, method, e, metric.name); ok {
+					cell, filled = newCell(s), true
+				}
+				row.Cells = append(row.Cells, cell)
+			}
+			if filled {
+				t.Rows = append(t.Rows, row)
+			}
+		}
+		if t.Rows != nil {
+			tables = append(tables, t)
+		}
+	}
+	return tables
+}
+
+// sortedEpsilons returns the budgets of the experiment in increasing order.
+func sortedEpsilons(res *simulations.Result) []simulations.Epsilon {
+	es := slices.Clone(res.Config.Epsilons)
+	slices.Sort(es)
+	return es
+}
+
+func summary(res *simulations.Result, method string, e simulations.Epsilon, metric string) (simulations.Summary, bool) {
+	for _, s := range res.Summary {
+		if s.Method == method && s.Epsilon == e && s.Metric == metric {
+			return s, true
+		}
+	}
+	return simulations.Summary{}, false
+}
+
+func newCell(s simulations.Summary) Cell {
+	decimals := decimalsOf(s.Mean)
+	fixed := func(x float64) string { return strconv.FormatFloat(x, 'f', decimals, 64) }
+	c := Cell{Mean: fixed(s.Mean)}
+	unit := math.Pow10(-decimals)
+	switch {
+	case s.CI95 >= unit/2:
+		c.CI95 = fixed(s.CI95)
+	case s.CI95 > 0:
+		c.CI95 = "<" + fixed(unit)
+	}
+	return c
+}
+
+// decimalsOf shows three significant digits, and at least three decimals of
+// what is less than a hundred.
+func decimalsOf(x float64) int {
+	x = math.Abs(x)
+	switch {
+	case x >= 100:
+		return 0
+	case x < 1e-9:
+		return 3
+	}
+	return min(9, max(3, 2-int(math.Floor(math.Log10(x)))))
+}
+
+// shortest writes 1e-06 as 1e-6, and 0.1 or 1000 as they are.
+func shortest(x float64) string {
+	if x >= 1e-4 && x < 1e7 {
+		return strconv.FormatFloat(x, 'f', -1, 32)
+	}
+	return strings.Replace(strconv.FormatFloat(x, 'g', -1, 32), "e-0", "e-", 1)
+}
+
+func format(x float64) string { return strconv.FormatFloat(x, 'f', decimalsOf(x), 64) }
+
+// point is a mean over the seeds at x, with the range that they span.
+type point struct{ x, y, low, high float64 }
+
+// byRound returns value's mean over the seeds of a method's runs at e, for
+// each round in order. Value reports false where a round has none.
+func byRound(res *simulations.Result, method string, e simulations.Epsilon, value func(simulations.Round) (float64, bool)) []point {
+	values := map[int][]float64{}
+	for _, run := range res.Runs {
+		if run.Method != method || run.Epsilon != e {
+			continue
+		}
+		// What precedes the first update can be several releases, all of
+		// round 0: the last one counts.
+		last := map[int]float64{}
+		for _, r := range run.Rounds {
+			if v, ok := value(r); ok {
+				last[r.Round] = v
+			}
+		}
+		for round, v := range last {
+			values[round] = append(values[round], v)
+		}
+	}
+	var points []point
+	for round, vs := range values {
+		points = append(points, point{float64(round), stat.Mean(vs, nil), slices.Min(vs), slices.Max(vs)})
+	}
+	slices.SortFunc(points, func(a, b point) int { return cmp.Compare(a.x, b.x) })
+	return points
+}
+
+func metricOf(name string) func(simulations.Round) (float64, bool) {
+	return func(r simulations.Round) (float64, bool) {
+		v, ok := r.Metrics[name]
+		return v, ok
+	}
+}
+
+func epsilonSpent(r simulations.Round) (float64, bool) { return r.EpsilonSpent, true }
+
+// gain is how much better one user fares than alone.
+type gain struct {
+	samples int
+	ratio   float64 // the local model's error over the method's: above 1 is a gain
+}
+
+// gains compares a method at e with the local model, user by user, on the
+// first seed that recorded both.
+func gains(res *simulations.Result, method string, e simulations.Epsilon) []gain {
+	for _, run := range res.Runs {
+		if run.Method != method || run.Epsilon != e || len(run.Users) == 0 {
+			continue
+		}
+		alone := map[int]float64{}
+		for _, l := range res.Runs {
+			if l.Method == simulations.Local && l.Seed == run.Seed {
+				for _, u := range l.Users {
+					alone[u.Client] = u.Error
+				}
+			}
+		}
+		var gs []gain
+		for _, u := range run.Users {
+			if a, ok := alone[u.Client]; ok && a > 0 && u.Error > 0 {
+				gs = append(gs, gain{u.Samples, a / u.Error})
+			}
+		}
+		return gs
+	}
+	return nil
+}
+
+// medianGain is the median over users of the ratio, and the share of users
+// who gain.
+func medianGain(gs []gain) (median, winners float64) {
+	ratios := make([]float64, len(gs))
+	for i, g := range gs {
+		ratios[i] = g.ratio
+		if g.ratio > 1 {
+			winners++
+		}
+	}
+	slices.Sort(ratios)
+	return stat.Quantile(0.5, stat.Empirical, ratios, nil), winners / float64(len(gs))
+}
+
+// medianBySamples returns the median ratio of users with about as many
+// samples: bins of equal numbers of users.
+func medianBySamples(gs []gain) []point {
+	gs = slices.Clone(gs)
+	slices.SortStableFunc(gs, func(a, b gain) int { return cmp.Compare(a.samples, b.samples) })
+	bins := min(12, max(1, len(gs)/15))
+	var points []point
+	for b := range bins {
+		bin := gs[b*len(gs)/bins : (b+1)*len(gs)/bins]
+		var x, y []float64
+		for _, g := range bin {
+			x, y = append(x, float64(g.samples)), append(y, g.ratio)
+		}
+		slices.Sort(y)
+		p := point{
+			x: stat.Quantile(0.5, stat.Empirical, x, nil),
+			y: stat.Quantile(0.5, stat.Empirical, y, nil),
+		}
+		if n := len(points); n > 0 && points[n-1].x == p.x {
+			continue // a bin of the same number of samples
+		}
+		points = append(points, p)
+	}
+	return points
+}
+
+func plural(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%s %ss", thousands(n), one)
+}
+
+// thousands writes 20000 as 20,000.
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

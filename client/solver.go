@@ -22,7 +22,10 @@ type Fit struct {
 // tuning knobs and, once its storage has grown to the largest user, does not
 // allocate. It serves one goroutine.
 type Solver struct {
+	// Sparsity is k, the most non-zeros of b.
 	Sparsity int
+	// HardThreshold chooses b by the paper's schedule instead of by pursuit.
+	HardThreshold bool
 
 	m, p, r int
 	x       []float64
@@ -41,6 +44,7 @@ type Solver struct {
 	prec    []float64
 	tmp     []float64
 	pursuit pursuit
+	hard    hard
 	fit     Fit
 }
 
@@ -196,6 +200,17 @@ func (s *Solver) sparse(model *lowrank.Model) {
 		s.pursuit.gramOf = s.gramColumn
 	}
 	q := &s.pursuit
+	if s.HardThreshold {
+		copy(q.resid, q.alpha)
+		copy(q.left, q.norm2)
+		for _, j := range s.threshold(k) {
+			if q.left[j] > q.floor[j] {
+				q.push(j)
+			}
+		}
+		q.solve()
+		return
+	}
 	q.greedy(k)
 	q.refine(10 * k)
 	// Single exchanges can end in a local minimum. What gives it away is a
@@ -283,6 +298,9 @@ func (s *Solver) sub(n int) {
 		}
 	}
 }
+
+// Fit returns the last Solve's result.
+func (s *Solver) Fit() *Fit { return &s.fit }
 
 // CrossResidual stores X^T resid (p) in dst: the residual's correlation with
 // every column.

@@ -1,11 +1,23 @@
 // Package simulations runs the method on simulated populations, side by side
 // with its baselines, and measures what personalization gains and what
 // privacy costs.
+//
+// Everything a run does to learn, it does through the packages that a
+// deployment uses: client computes contributions, dp encodes and noises them,
+// aggregation adds them up and takes the next step. Only the users, and the
+// seeds that make a run repeatable, are simulated.
 package simulations
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/undertone-fl/undertone/simulations/population"
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
 )
 
 // Options say how an experiment runs; they do not change its result.
@@ -29,14 +41,228 @@ type Progress struct {
 	Stage string
 }
 
-// ErrNothingToResume says that Options.Dir holds no journal.
-var ErrNothingToResume = errors.New("nothing to resume")
-
-// ErrOtherExperiment says that the journal in Options.Dir is of another Config.
-var ErrOtherExperiment = errors.New("the journal is of another experiment")
+// Errors of Simulate that are the caller's to mend.
+var (
+	// ErrNothingToResume says that Options.Dir holds no journal.
+	ErrNothingToResume = errors.New("nothing to resume")
+	// ErrOtherExperiment says that the journal in Options.Dir is of another
+	// Config.
+	ErrOtherExperiment = errors.New("the journal is of another experiment")
+	// ErrUnfinished says that Options.Dir holds the journal of an experiment
+	// that was stopped, and that Options.Resume does not ask to go on with it.
+	ErrUnfinished = errors.New("the journal is of an experiment that was stopped")
+)
 
 // Simulate performs the experiment. When ctx is cancelled it returns what is
-// complete, with Interrupted set, and no error.
+// complete, with Interrupted set, and no error. A Config that cannot run is a
+// *FieldError, a file that cannot be read a *population.RowError or an error
+// of package os; both before anything is computed.
 func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
-	return nil, errors.New("not built")
+	began := time.Now()
+	first, err := open(&cfg, cfg.Seed)
+	if err != nil {
+		return nil, err
+	}
+	todo, err := units(&cfg, first)
+	if err != nil {
+		return nil, err
+	}
+	book, err := openJournal(&cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer book.close()
+	result := &Result{Version: ResultVersion, Config: cfg}
+	meter := newMeter(&cfg, todo, first.Len(), opts.Progress)
+	people := &cohort{workers: opts.Workers, report: meter.add}
+	pop, popSeed := first, cfg.Seed
+	for i, u := range todo {
+		if run, ok := book.finished(u); ok {
+			result.Runs = append(result.Runs, run)
+			meter.skip(u)
+			continue
+		}
+		if u.seed != popSeed {
+			if pop, err = open(&cfg, u.seed); err != nil {
+				return nil, err
+			}
+			popSeed = u.seed
+		}
+		u.pop, u.cohort = pop, people
+		meter.begin(u)
+		start := time.Now()
+		at, spent := book.checkpoint(i)
+		run, err := u.run(ctx, at, func(p progressState) error {
+			return book.save(i, p, spent+time.Since(start))
+		})
+		if ctx.Err() != nil {
+			result.Interrupted = true
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		run.Seconds = (spent + time.Since(start)).Seconds()
+		result.Runs = append(result.Runs, run)
+		meter.end(u)
+		if err := book.append(run); err != nil {
+			return nil, err
+		}
+	}
+	if !result.Interrupted {
+		if err := book.remove(); err != nil {
+			return nil, err
+		}
+	}
+	result.Summary = summarise(&cfg, result.Runs)
+	seconds := time.Since(began).Seconds()
+	result.Timing = Timing{
+		Seconds:               seconds,
+		ClientRoundsPerSecond: float64(meter.computed) / seconds,
+		PeakRSSBytes:          peakRSS(),
+	}
+	return result, nil
 }
+
+// open makes the population of a seed.
+func open(cfg *Config, seed uint64) (population.Population, error) {
+	if err := cfg.Validate(0); err != nil {
+		return nil, err
+	}
+	if cfg.Synthetic != nil {
+		return population.NewSynthetic(*cfg.Synthetic, seed)
+	}
+	return population.OpenCSV(*cfg.Data, seed)
+}
+
+// units lists the runs in the order in which they are performed, once it is
+// known that each can be paid for.
+func units(cfg *Config, pop population.Population) ([]*unit, error) {
+	if err := cfg.Validate(pop.Len()); err != nil {
+		return nil, err
+	}
+	if err := cfg.ValidateDim(pop.Dim()); err != nil {
+		return nil, err
+	}
+	var out []*unit
+	for s := range cfg.Seeds {
+		for _, method := range cfg.Methods {
+			epsilons := cfg.Epsilons
+			if releasesNothing(method) {
+				epsilons = []Epsilon{Epsilon(math.Inf(1))}
+			}
+			for _, e := range epsilons {
+				if !releasesNothing(method) {
+					if _, err := schedule(cfg, method, e, pop.Dim(), pop.Len()); err != nil {
+						return nil, err
+					}
+				}
+				out = append(out, &unit{cfg: cfg, method: method, epsilon: e, seed: cfg.Seed + uint64(s)})
+			}
+		}
+	}
+	return out, nil
+}
+
+func releasesNothing(method string) bool { return method == Local || method == Oracle }
+
+// noiseSeed is the seed of everything random in the unit but the users: its
+// rounding and its simulated noise.
+func (u *unit) noiseSeed() uint64 {
+	h := u.seed*0x9e3779b97f4a7c15 + math.Float64bits(float64(u.epsilon))
+	for _, c := range []byte(u.method) {
+		h = (h ^ uint64(c)) * 0x100000001b3
+	}
+	return h
+}
+
+// summarise gives every method's last metrics as means over the seeds that
+// are complete.
+func summarise(cfg *Config, runs []Run) []Summary {
+	var out []Summary
+	for _, method := range cfg.Methods {
+		for _, e := range cfg.Epsilons {
+			values := map[string][]float64{}
+			for _, r := range runs {
+				if r.Method == method && (r.Epsilon == e || releasesNothing(method)) {
+					for name, v := range r.Rounds[len(r.Rounds)-1].Metrics {
+						values[name] = append(values[name], v)
+					}
+				}
+			}
+			for _, name := range []string{RelativeError, SubspaceDistance, MSE, RMSE, ExplainedVariance} {
+				v := values[name]
+				if len(v) == 0 {
+					continue
+				}
+				s := Summary{Method: method, Epsilon: e, Metric: name}
+				var deviation float64
+				s.Mean, deviation = stat.MeanStdDev(v, nil)
+				if n := float64(len(v)); n > 1 {
+					t := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: n - 1}.Quantile(0.975)
+					s.CI95 = t * deviation / math.Sqrt(n)
+				}
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// meter counts client-rounds.
+type meter struct {
+	clients  int64
+	seeds    int
+	first    uint64
+	total    int64
+	done     int64
+	computed int64
+	stage    string
+	expected map[*unit]int64
+	unitDone int64
+	tell     func(Progress)
+}
+
+func newMeter(cfg *Config, todo []*unit, clients int, tell func(Progress)) *meter {
+	m := &meter{clients: int64(clients), seeds: cfg.Seeds, first: cfg.Seed, expected: map[*unit]int64{}, tell: tell}
+	for _, u := range todo {
+		passes := 1
+		if !releasesNothing(u.method) {
+			if p, err := schedule(cfg, u.method, u.epsilon, 1, clients); err == nil {
+				passes = len(p.config.Phases()) + 1
+			}
+		}
+		m.expected[u] = int64(passes) * m.clients
+		m.total += m.expected[u]
+	}
+	return m
+}
+
+func (m *meter) begin(u *unit) {
+	m.unitDone = 0
+	m.stage = u.method
+	if !releasesNothing(u.method) {
+		m.stage += fmt.Sprintf(", epsilon %v", u.epsilon)
+	}
+	if m.seeds > 1 {
+		m.stage += fmt.Sprintf(", seed %d of %d", u.seed-m.first+1, m.seeds)
+	}
+	m.add(0)
+}
+
+func (m *meter) add(n int64) {
+	m.done += n
+	m.unitDone += n
+	m.computed += n
+	if m.tell != nil {
+		m.tell(Progress{Done: m.done, Total: m.total, Stage: m.stage})
+	}
+}
+
+// end takes rounds that were not needed out of the total.
+func (m *meter) end(u *unit) {
+	m.total += m.unitDone - m.expected[u]
+	m.add(0)
+}
+
+func (m *meter) skip(u *unit) { m.done += m.expected[u] }

@@ -1,7 +1,6 @@
 package simulations
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -14,10 +13,6 @@ import (
 
 // maxSampleFloats bounds samples x dim, the numbers of one user's X: 1 GiB.
 const maxSampleFloats = 1 << 27
-
-// ErrUnfinished says that Options.Dir holds the journal of an experiment that
-// was stopped, and that Options.Resume does not ask to go on with it.
-var ErrUnfinished = errors.New("the journal is of an experiment that was stopped")
 
 // Choices returns the values that the named flag accepts, or nil if it is not
 // an enumeration.

@@ -69,9 +69,10 @@ type Phase struct {
 	Share float64
 }
 
-// fullMoment is the largest dimension whose d x d moment matrix is sent; above
-// it a sketch is.
-const fullMoment = 256
+// LargestMoment is the largest dimension whose d x d moment matrices are sent;
+// above it the initialisation is a sketch, and features are not whitened
+// beyond their scales.
+const LargestMoment = 256
 
 // Phases is the schedule: what is released in which order, and what share of
 // the budget it gets. It is a function of public numbers only.
@@ -84,11 +85,14 @@ func (c Config) Phases() []Phase {
 	var phases []Phase
 	switch c.Features {
 	case Unscaled:
-		phases = append(phases, Phase{Scales, 0.05}, Phase{Moments, 0.15})
+		phases = append(phases, Phase{Scales, 0.05})
+		if c.Dim <= LargestMoment {
+			phases = append(phases, Phase{Moments, 0.15})
+		}
 	case OneHot:
 		phases = append(phases, Phase{Items, 0.2})
 	case Standard:
-		if c.Centred {
+		if c.Centred && c.Dim <= LargestMoment {
 			phases = append(phases, Phase{Moments, 0.2})
 		}
 	}

@@ -1,0 +1,363 @@
+package simulations
+
+import (
+	"context"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/undertone-fl/undertone/aggregation"
+	"github.com/undertone-fl/undertone/aggregation/lowrank"
+	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/dp/noise"
+	"github.com/undertone-fl/undertone/simulations/population"
+	"gonum.org/v1/gonum/floats"
+)
+
+// cohort computes clients on a number of goroutines. A pass over the clients
+// is a map and a sum: contributions are integers, whose sum does not depend
+// on the order, and float metrics are summed client by client within blocks
+// of fixed size, and the blocks in order, so neither depends on the number of
+// workers.
+type cohort struct {
+	workers int
+	report  func(done int64)
+}
+
+// block is how many clients a worker takes at a time.
+const block = 128
+
+// usersKept is the most users whose single errors a run records.
+const usersKept = 500
+
+// worker is one goroutine's storage.
+type worker struct {
+	contributor client.Contributor
+	train, test population.Samples
+	vector      []float64
+	encoded     []int64
+	sum         *aggregation.Accumulator
+	source      *noise.Seeded
+	sampler     noise.Sampler
+	theta       []float64
+	support     []int32
+	local       ridge
+}
+
+// each calls f for every client, and finish for every worker, in turn, once
+// all are done. Each call of f gets the tally of the client's block. The
+// tallies come back in order.
+func (c *cohort) each(ctx context.Context, clients int, start func(*worker) error, f func(*worker, int, *tally) error, finish func(*worker) error) ([]tally, error) {
+	tallies := make([]tally, (clients+block-1)/block)
+	n := c.workers
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	n = min(n, len(tallies))
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	workers := make([]worker, n)
+	var next, done atomic.Int64
+	var wait sync.WaitGroup
+	for i := range workers {
+		w := &workers[i]
+		wait.Go(func() {
+			if err := start(w); err != nil {
+				cancel(err)
+				return
+			}
+			for ctx.Err() == nil {
+				b := int(next.Add(1) - 1)
+				if b >= len(tallies) {
+					return
+				}
+				last := min((b+1)*block, clients)
+				for k := b * block; k < last; k++ {
+					if err := f(w, k, &tallies[b]); err != nil {
+						cancel(err)
+						return
+					}
+				}
+				done.Add(int64(last - b*block))
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() { wait.Wait(); close(finished) }()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	reported := int64(0)
+	for running := true; running; {
+		select {
+		case <-finished:
+			running = false
+		case <-tick.C:
+		}
+		if d := done.Load(); c.report != nil && d > reported {
+			c.report(d - reported)
+			reported = d
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	for i := range workers {
+		if err := finish(&workers[i]); err != nil {
+			return nil, err
+		}
+	}
+	return tallies, nil
+}
+
+// pass is what one pass over the clients gave.
+type pass struct {
+	sum      []float64 // decoded
+	sd       float64   // of the noise in each coordinate of sum
+	measured bool
+	metrics  map[string]float64
+}
+
+// collect asks every client for its contribution to the release that comes
+// next, and sums them.
+func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.State, kind lowrank.Kind, r release) (*pass, error) {
+	clients := u.pop.Len()
+	layout := p.config.Layout(kind)
+	n, bound := layout.Len(), layout.Bound()
+	out := &pass{measured: kind == lowrank.Refine}
+	var shared *noise.DiscreteGaussian
+	if u.epsilon.Private() {
+		local, err := p.share(u.cfg, kind, r.multiplier, clients)
+		if err != nil {
+			return nil, err
+		}
+		if shared, err = noise.NewDiscreteGaussian(local, noise.NewSeeded(0)); err != nil {
+			return nil, err
+		}
+		out.sd = local.Float64() * math.Sqrt(float64(clients)) * math.Ldexp(1, -int(lattice.ScaleBits))
+	}
+	total := aggregation.NewAccumulator(n)
+	tallies, err := c.each(ctx, clients,
+		func(w *worker) error {
+			w.contributor.Solver.Sparsity = p.sparsity
+			w.contributor.Solver.HardThreshold = u.cfg.Solver == "hard-threshold"
+			w.vector, w.encoded = make([]float64, n), make([]int64, n)
+			w.sum = aggregation.NewAccumulator(n)
+			w.source = noise.NewSeeded(0)
+			if shared != nil {
+				w.sampler = shared.With(w.source)
+			}
+			return nil
+		},
+		func(w *worker, i int, t *tally) error {
+			u.pop.Train(i, &w.train)
+			if err := w.contributor.Contribute(w.vector, state, w.train); err != nil {
+				return err
+			}
+			w.source.Reset(u.noiseSeed(), uint64(state.Step), uint64(i))
+			if err := lattice.Encode(w.encoded, w.vector, bound, w.source); err != nil {
+				return err
+			}
+			if w.sampler != nil {
+				w.sampler.Add(w.encoded)
+			}
+			if out.measured && len(w.train.Y) > 0 {
+				u.measure(w, t, i, &state.Model, w.contributor.Solver.Fit())
+			} else if out.measured {
+				u.measure(w, t, i, &state.Model, nil)
+			}
+			return w.sum.Add(w.encoded)
+		},
+		func(w *worker) error { return total.Merge(w.sum) })
+	if err != nil {
+		return nil, err
+	}
+	out.sum = make([]float64, n)
+	lattice.Decode(out.sum, total.Sum())
+	if out.measured {
+		out.metrics = u.metrics(tallies, &state.Model)
+	}
+	return out, nil
+}
+
+// measure evaluates the last state, and records single users.
+func (c *cohort) measure(ctx context.Context, u *unit, p *plan, state *lowrank.State) (map[string]float64, []UserError, error) {
+	tallies, err := c.each(ctx, u.pop.Len(),
+		func(w *worker) error {
+			w.contributor.Solver.Sparsity = p.sparsity
+			w.contributor.Solver.HardThreshold = u.cfg.Solver == "hard-threshold"
+			return nil
+		},
+		func(w *worker, i int, t *tally) error {
+			u.pop.Train(i, &w.train)
+			var fit *client.Fit
+			if len(w.train.Y) > 0 {
+				fit = w.contributor.Solver.Solve(&state.Model, w.train)
+			}
+			e := u.measure(w, t, i, &state.Model, fit)
+			u.keep(t, i, len(w.train.Y), e)
+			return nil
+		},
+		func(*worker) error { return nil })
+	if err != nil {
+		return nil, nil, err
+	}
+	return u.metrics(tallies, &state.Model), users(tallies), nil
+}
+
+// tally adds up what the metrics need, over a block of clients.
+type tally struct {
+	errors, truth       float64 // squared norms, of theta or of held-out errors
+	samples, sum, power float64 // of held-out responses
+	users               []UserError
+}
+
+// keep records a user's error if the user is one of the evenly spaced sample.
+func (u *unit) keep(t *tally, i, samples int, e float64) {
+	stride := (u.pop.Len() + usersKept - 1) / usersKept
+	if u.seed == u.cfg.Seed && i%stride == 0 && !math.IsNaN(e) {
+		t.users = append(t.users, UserError{Client: i, Samples: samples, Error: e})
+	}
+}
+
+func users(tallies []tally) []UserError {
+	var out []UserError
+	for _, t := range tallies {
+		out = append(out, t.users...)
+	}
+	return out
+}
+
+// measure adds client i's error under the model to the tally, and returns it:
+// a root mean square, NaN for a user without held-out samples. fit is nil for
+// a user without training samples.
+func (u *unit) measure(w *worker, t *tally, i int, m *lowrank.Model, fit *client.Fit) float64 {
+	d := u.pop.Dim()
+	w.theta = resize(w.theta, 2*d)
+	estimate := w.theta[:d]
+	clear(estimate)
+	if m.Mean != nil {
+		copy(estimate, m.Mean)
+	}
+	if fit != nil {
+		for c, v := range fit.W {
+			floats.AddScaled(estimate, v, m.Column(c))
+		}
+		for a, j := range fit.Support {
+			f := j
+			if w.train.Columns != nil {
+				f = int(w.train.Columns[j])
+			}
+			estimate[f] += fit.B[a]
+		}
+	}
+	floats.Scale(m.ResponseScale(), estimate)
+	return u.compare(w, t, i, estimate)
+}
+
+// compare adds the error of client i's estimated theta to the tally.
+func (u *unit) compare(w *worker, t *tally, i int, estimate []float64) float64 {
+	d := u.pop.Dim()
+	if truth, ok := u.pop.(population.Truth); ok {
+		w.theta = resize(w.theta, 2*d)
+		theta := w.theta[d:]
+		w.support = truth.Parameters(i, theta, w.support)
+		var e, n float64
+		for j, v := range theta {
+			e += (estimate[j] - v) * (estimate[j] - v)
+			n += v * v
+		}
+		t.errors += e
+		t.truth += n
+		return math.Sqrt(e / float64(d))
+	}
+	u.pop.Test(i, &w.test)
+	p := w.test.Width(d)
+	var e float64
+	for s, y := range w.test.Y {
+		guess := 0.0
+		for j, v := range w.test.X[s*p : (s+1)*p] {
+			f := j
+			if w.test.Columns != nil {
+				f = int(w.test.Columns[j])
+			}
+			guess += v * estimate[f]
+		}
+		e += (y - guess) * (y - guess)
+		t.sum += y
+		t.power += y * y
+	}
+	t.errors += e
+	t.samples += float64(len(w.test.Y))
+	return math.Sqrt(e / float64(len(w.test.Y)))
+}
+
+// metrics turns tallies into the metrics that apply. m is nil where a method
+// has no shared model.
+func (u *unit) metrics(tallies []tally, m *lowrank.Model) map[string]float64 {
+	var all tally
+	for _, t := range tallies {
+		all.errors += t.errors
+		all.truth += t.truth
+		all.samples += t.samples
+		all.sum += t.sum
+		all.power += t.power
+	}
+	truth, ok := u.pop.(population.Truth)
+	if !ok {
+		spread := all.power - all.sum*all.sum/all.samples
+		return map[string]float64{
+			RMSE:              math.Sqrt(all.errors / all.samples),
+			ExplainedVariance: 1 - all.errors/spread,
+		}
+	}
+	out := map[string]float64{
+		MSE:           all.errors / all.truth,
+		RelativeError: math.Sqrt(all.errors / all.truth),
+	}
+	if m != nil && m.Rank > 0 {
+		out[SubspaceDistance] = subspaceDistance(m, truth.U())
+	}
+	return out
+}
+
+// subspaceDistance is ||(I - Q Q^T) U*||_F / sqrt(r*), Q an orthonormal basis
+// of the model's span and U* the truth, d x r* row-major.
+func subspaceDistance(m *lowrank.Model, truth []float64) float64 {
+	d := m.Dim
+	r := len(truth) / d
+	q := make([][]float64, m.Rank)
+	for c := range q { // Gram-Schmidt, twice is enough
+		q[c] = append([]float64(nil), m.Column(c)...)
+		for range 2 {
+			for a := range c {
+				floats.AddScaled(q[c], -floats.Dot(q[a], q[c]), q[a])
+			}
+		}
+		if n := floats.Norm(q[c], 2); n > 0 {
+			floats.Scale(1/n, q[c])
+		}
+	}
+	var off float64
+	u := make([]float64, d)
+	for k := range r {
+		for j := range d {
+			u[j] = truth[j*r+k]
+		}
+		for range 2 {
+			for _, v := range q {
+				floats.AddScaled(u, -floats.Dot(v, u), v)
+			}
+		}
+		off += floats.Dot(u, u)
+	}
+	return math.Sqrt(off / float64(r))
+}
+
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}

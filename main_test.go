@@ -19,20 +19,11 @@ func TestMain(m *testing.M) {
 // lines what it shows.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "simulations/cli/testdata/script",
-		Condition: func(name string) (bool, error) {
-			if name != "engine" {
-				return false, errors.New("unknown condition")
-			}
-			return engine, nil
-		},
+		Dir:                 "simulations/cli/testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
 }
-
-// engine says whether simulations.Simulate computes anything yet.
-const engine = false
 
 func TestPanicIsOneLine(t *testing.T) {
 	root := newRoot()

@@ -205,7 +205,7 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
-	for _, want := range []string{"relative error ", "mean squared error ", "subspace distance ", "AMHT-LRS ", "oracle ", "Down to ε = "} {
+	for _, want := range []string{"relative error ", "mean squared error ", "subspace distance ", "AMHT-LRS ", "oracle ", " the relative error of AMHT-LRS is "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -298,8 +299,8 @@ func TestInterruptedBeforeAnyRun(t *testing.T) {
 	}
 }
 
-// TestFiguresSurviveAFailedReport: what was computed is printed before
-// anything is written.
+// TestFiguresSurviveAFailedReport: what was computed is printed although it
+// could not be written.
 func TestFiguresSurviveAFailedReport(t *testing.T) {
 	stdout, _, err := run(t, fixture(t), &flags{out: filepath.Join(t.TempDir(), "gone")})
 	if err == nil {
@@ -309,6 +310,24 @@ func TestFiguresSurviveAFailedReport(t *testing.T) {
 		t.Errorf("printed %q", stdout)
 	}
 }
+
+// TestReportSurvivesAFailedOutput: what was computed is written although
+// nobody reads what is printed.
+func TestReportSurvivesAFailedOutput(t *testing.T) {
+	dir := t.TempDir()
+	cmd := &cobra.Command{Use: "simulate"}
+	cmd.SetOut(closedPipe{})
+	if err := present(cmd, &flags{out: dir}, fixture(t)); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("got %v, want %v", err, io.ErrClosedPipe)
+	}
+	if _, err := os.Stat(filepath.Join(dir, report.HTMLFile)); err != nil {
+		t.Error(err)
+	}
+}
+
+type closedPipe struct{}
+
+func (closedPipe) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 func TestPrepareOutLeavesNothing(t *testing.T) {
 	f := flags{out: filepath.Join(t.TempDir(), "a", "b")}

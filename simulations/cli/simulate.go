@@ -113,18 +113,20 @@ func simulate(cmd *cobra.Command, f *flags) error {
 	return present(cmd, f, res)
 }
 
-// present prints a result and leaves its report in the directory. The figures
-// are printed first: a full disk must not cost them.
+// present leaves the report in the directory and prints the result. Neither
+// is kept from the user because the other failed: the files are there before
+// a reader of the output can go away, and a full disk does not cost the table.
 func present(cmd *cobra.Command, f *flags, res *simulations.Result) error {
-	complete := len(res.Runs) > 0
-	if complete {
+	if len(res.Runs) > 0 {
+		var unwritten error
+		if f.out != "" {
+			unwritten = report.Write(f.out, res, commandLine(cmd))
+		}
 		if err := printResult(cmd.OutOrStdout(), res, f.json); err != nil {
 			return err
 		}
-	}
-	if complete && f.out != "" {
-		if err := report.Write(f.out, res, commandLine(cmd)); err != nil {
-			return fmt.Errorf("writing the report: %w", err)
+		if unwritten != nil {
+			return fmt.Errorf("writing the report: %w", unwritten)
 		}
 	}
 	if res.Interrupted {

@@ -132,7 +132,7 @@ func lowBitsUniform(t *testing.T, draws []int64) {
 
 func TestGoogleGaussianFits(t *testing.T) {
 	const n = 20_000
-	for _, x := range []float64{2, 10.3, 1 << 20} {
+	for _, x := range []float64{2, 10.3, 1 << 20, 1 << 40} {
 		t.Run(fmt.Sprint(x), func(t *testing.T) {
 			g, err := noise.NewGoogleGaussian(mustSigma(t, x))
 			if err != nil {

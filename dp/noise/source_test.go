@@ -55,7 +55,8 @@ func TestSeededRefusesPaths(t *testing.T) {
 
 // A false alarm has probability 2^-256.
 func TestSecretsDiffer(t *testing.T) {
-	if words(noise.NewSecret()) == words(noise.NewSecret()) {
+	a, b := words(noise.NewSecret()), words(noise.NewSecret())
+	if a == b {
 		t.Error("two secret sources give one stream")
 	}
 }

@@ -35,6 +35,9 @@ func GDP(e Event) (mu float64, err error) {
 // most as private as e.
 func gaussianNoise(accountant string, e Event) (z float64, err error) {
 	const tau = 2 // see DiscreteGaussian
+	if e, err = untruncated(accountant, e); err != nil {
+		return 0, err
+	}
 	switch e := e.(type) {
 	case Gaussian:
 		return e.NoiseMultiplier, nil

@@ -49,8 +49,11 @@ func GaussianCharge(noiseMultiplier, factor float64) (NanoRho, error) {
 func ZCDP(e Event) (NanoRho, error) {
 	var sum NanoRho
 	err := visit(e, 1, func(e Event, times uint64) error {
+		e, err := untruncated("zCDP", e)
+		if err != nil {
+			return err
+		}
 		var charge NanoRho
-		var err error
 		switch e := e.(type) {
 		case Gaussian:
 			charge, err = GaussianCharge(e.NoiseMultiplier, 1)

@@ -5,7 +5,8 @@ import "math"
 // CalibrateGaussian returns the least noise multiplier at which rounds equal
 // Gaussian releases are (epsilon, delta)-DP together, rounded up: sqrt(rounds) /
 // mu. It is exact. Under an adjacency of another sensitivity factor, multiply it
-// by the factor.
+// by the factor. Where a [Filter] enforces the budget, [NanoRho.NoiseMultiplier]
+// heeds that charges round up.
 func CalibrateGaussian(epsilon, delta float64, rounds int) (noiseMultiplier float64, err error) {
 	if err := checkCount("number of rounds", rounds); err != nil {
 		return 0, err
@@ -43,7 +44,7 @@ func CalibrateSampled(epsilon, delta float64, rounds int, rate float64) (noiseMu
 			return 0, err
 		}
 		spent, err := pld.Delta(epsilon)
-		return math.Log(spent / delta), err
+		return math.Max(-50, math.Log(spent/delta)), err
 	}
 	right := math.Log(hi)
 	atRight, err := excess(right)

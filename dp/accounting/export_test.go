@@ -5,4 +5,5 @@ func (p *PLD) Directions(epsilon float64) (remove, add float64) {
 	return p.remove.delta(epsilon), p.add.delta(epsilon)
 }
 
-func (p *PLD) Cells() (int, float64) { return len(p.remove.mass), p.remove.step }
+// LogGaussianDelta is ln of GaussianDelta, also where that underflows.
+func LogGaussianDelta(mu, epsilon float64) float64 { return logGaussianDelta(mu, epsilon) }

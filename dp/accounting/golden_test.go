@@ -68,8 +68,10 @@ func load(t testing.TB, file string, into any) {
 }
 
 // near fails t unless |got - want| <= tol |want|.
-func near(t testing.TB, what string, got, want, tol float64) {
-	t.Helper()
+func near(t interface{ Errorf(string, ...any) }, what string, got, want, tol float64) {
+	if h, ok := t.(interface{ Helper() }); ok {
+		h.Helper()
+	}
 	if !(math.Abs(got-want) <= tol*math.Abs(want)) {
 		t.Errorf("%s: got %.12g, want %.12g within %g of it", what, got, want, tol)
 	}

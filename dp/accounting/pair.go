@@ -196,5 +196,8 @@ func (s shift) discretise(step float64) *distribution {
 		}
 		d.place(int(math.Floor(s.lossAt(x)/step)), p, weight(x-s.Sensitivity)/total)
 	}
+	if s.Sensitivity > 2*reach {
+		d.infinite = 1 // the supports are disjoint
+	}
 	return d
 }

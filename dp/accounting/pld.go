@@ -24,12 +24,16 @@ type PLD struct {
 const (
 	// tailMass is what each truncation may cut off, at each end.
 	tailMass = 1e-16
-	// roundoff is the allowance for an FFT: composed, a PLD resolves no delta
-	// below it.
-	roundoff = 1e-13
+	// roundoff is the allowance, per release, for the rounding of the FFT and of
+	// the powers of its values, each at most 1 in magnitude. Measured on Gaussian
+	// releases it is three times the error, from a hundred to 10^7 of them. So
+	// a thousand releases resolve delta down to about 1e-12.
+	roundoff = 0x1p-52
 	// tailDeviations is how far a normal distribution is followed: the tail
 	// beyond is below 2e-19.
 	tailDeviations = 9
+	// minStep keeps place clear of cancellation.
+	minStep = 1e-8
 	// maxCells bounds memory and time, at the expense of the grid's fineness.
 	maxCells = 1 << 20
 )
@@ -82,14 +86,14 @@ func worstPair(e Event) (pair, error) {
 		if err != nil || rate == 0 {
 			return nil, err
 		}
-		return mixture{rate: rate, sigma: z}, nil
+		return mixture{rate: rate, sigma: math.Min(z, mostNoise)}, nil
 	case DiscreteGaussianScalar:
 		if s := (shift{e}); s.reach() < maxCells {
 			return s, nil
 		}
 	}
 	z, err := gaussianNoise("PLD", e)
-	return mixture{rate: 1, sigma: z}, err
+	return mixture{rate: 1, sigma: math.Min(z, mostNoise)}, err
 }
 
 // Delta returns the delta at an epsilon, in the worse direction.
@@ -131,18 +135,22 @@ func compose(parts []part) (*distribution, error) {
 	// A step of h adds at most h^2/4 to the variance of each loss. For few
 	// releases a finer grid costs nothing.
 	step := math.Sqrt(variance/count) * math.Min(1./100, math.Sqrt(count)/200)
+	step = math.Max(step, minStep)
 	for _, p := range parts {
 		lo, hi := p.support()
 		step = math.Max(step, (hi-lo)/(maxCells-4))
 	}
 	for {
 		// Beyond 1e15 steps cells have no exact index.
-		if !(step > 1e-300 && largest/step < 1e15) {
+		if !(largest/step < 1e15) {
 			return nil, fmt.Errorf("accounting: privacy loss of up to %v on a grid: %w", largest, ErrOverflow)
 		}
 		discrete := make([]*distribution, len(parts))
 		for i, p := range parts {
 			discrete[i] = p.discretise(step)
+			if discrete[i].infinite >= 1 {
+				return discrete[i], nil // as is every sum with it
+			}
 		}
 		if len(parts) == 1 && parts[0].count == 1 {
 			return discrete[0], nil
@@ -185,12 +193,12 @@ func window(parts []part, discrete []*distribution) (lo, hi float64) {
 // What the cycle wraps is at most tailMass from above, which is charged as
 // infinite, and from below can only be mistaken for a larger loss.
 func convolve(parts []part, discrete []*distribution, first, cells int) *distribution {
-	n := 1 << bits.Len(uint(cells-1))
+	n := 1 << bits.Len(uint(cells)) // at least 2
 	fft := fourier.NewFFT(n)
 	cycle := make([]float64, n)
 	spectrum := make([]complex128, n/2+1)
 	product := make([]complex128, n/2+1)
-	var logFinite float64
+	var logFinite, count float64
 	for i, d := range discrete {
 		clear(cycle)
 		for j, m := range d.mass {
@@ -205,13 +213,14 @@ func convolve(parts []part, discrete []*distribution, first, cells int) *distrib
 			product[k] = c
 		}
 		logFinite += float64(parts[i].count) * math.Log1p(-d.infinite)
+		count += float64(parts[i].count)
 	}
 	fft.Sequence(cycle, product)
 	out := &distribution{step: discrete[0].step, first: first, mass: make([]float64, n)}
 	for j := range out.mass {
 		out.mass[j] = math.Max(0, cycle[mod(first+j, n)]/float64(n))
 	}
-	out.infinite = -math.Expm1(logFinite) + tailMass + roundoff
+	out.infinite = -math.Expm1(logFinite) + tailMass + count*roundoff
 	return out
 }
 
@@ -252,16 +261,21 @@ func (d *distribution) place(i int, p, q float64) {
 	d.mass[i-d.first+1] += upper
 }
 
-// logMGF is ln E[exp(t loss)] over the finite losses.
+// logMGF is ln E[exp(t loss)] over the finite losses, or +Inf where that
+// overflows. Taken about the mean, it cannot underflow.
 func (d *distribution) logMGF(t float64) float64 {
-	shift := math.Max(t*float64(d.first), t*float64(d.first+len(d.mass)-1)) * d.step
-	var sum float64
+	var total, mean, sum float64
+	for i, m := range d.mass {
+		total += m
+		mean += m * float64(d.first+i) * d.step
+	}
+	mean /= total
 	for i, m := range d.mass {
 		if m > 0 {
-			sum += m * math.Exp(t*float64(d.first+i)*d.step-shift)
+			sum += m * math.Exp(t*(float64(d.first+i)*d.step-mean))
 		}
 	}
-	return shift + math.Log(sum)
+	return t*mean + math.Log(sum)
 }
 
 // delta is infinite + E[(1 - exp(epsilon - loss))^+] over the finite losses.

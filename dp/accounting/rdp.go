@@ -23,16 +23,19 @@ var defaultOrders = func() (orders []float64) {
 	return orders
 }()
 
-// RDP returns the Renyi divergences of e at the orders, each above 1; without
-// orders, at a range that serves every epsilon from 0.01 on. Composition adds
+// maxOrder bounds the time of the sum for one order.
+const maxOrder = 1e6
+
+// RDP returns the Renyi divergences of e at the orders, each above 1 and at
+// most a million; without orders, at a range that serves every epsilon from 0.01 on. Composition adds
 // them (Mironov 2017, Proposition 1).
 func RDP(e Event, orders ...float64) (RDPCurve, error) {
 	if len(orders) == 0 {
 		orders = defaultOrders
 	}
 	for _, alpha := range orders {
-		if !(alpha > 1) || math.IsInf(alpha, 1) {
-			return RDPCurve{}, &ParameterError{"order", alpha, "a number above 1"}
+		if !(alpha > 1 && alpha <= maxOrder) {
+			return RDPCurve{}, &ParameterError{"order", alpha, "above 1 and at most a million"}
 		}
 	}
 	c := RDPCurve{Orders: orders, Divergence: make([]float64, len(orders))}
@@ -51,6 +54,9 @@ func RDP(e Event, orders ...float64) (RDPCurve, error) {
 	}
 	return c, nil
 }
+
+// mostNoise is the largest noise multiplier that is credited in full.
+const mostNoise = 1e100
 
 // sampledNoise reads the sampling rate and the noise multiplier of e as far as
 // its Renyi divergences depend on them.
@@ -107,16 +113,21 @@ func renyiEpsilon(alpha, divergence, delta float64) float64 {
 //
 // with L = exp((2x-1)/(2 z^2)) the likelihood ratio, and x ~ N(0, z^2).
 func sampledGaussianRDP(alpha, q, z float64) float64 {
-	switch {
-	case q == 0:
+	if q == 0 {
 		return 0
-	case q == 1:
+	}
+	if q == 1 {
 		return alpha / 2 / z / z
+	}
+	// The divergence grows with the order and falls with the noise. Where
+	// floating point would not bear it, take the next that it does.
+	alpha, z = math.Max(alpha, 1.01), math.Min(z, mostNoise)
+	switch {
 	case alpha == math.Floor(alpha):
 		return logMoment(alpha, q, z) / (alpha - 1)
-	case z < 0.2:
+	case z < 0.2 || alpha > 20:
 		// ln A is convex in alpha, and 0 at 1: its chord lies above it. This
-		// spares the integral its finest grids.
+		// spares the integral its longest grids.
 		below, f := math.Modf(alpha)
 		return ((1-f)*logMoment(below, q, z) + f*logMoment(below+1, q, z)) / (alpha - 1)
 	}

@@ -157,6 +157,22 @@ func GaussianBudget(epsilon, delta float64) (NanoRho, error) {
 	return NanoRho(rho), nil
 }
 
+// NoiseMultiplier returns the least noise multiplier of a Gaussian release whose
+// charge is at most r. To spend a budget in n equal rounds give each the budget
+// divided by n: their charges then fit, to the last nano-rho.
+func (r NanoRho) NoiseMultiplier() (float64, error) {
+	if r == 0 {
+		return 0, &ParameterError{"charge", 0, "above 0 to release anything"}
+	}
+	z := math.Sqrt(1 / (2 * r.Rho()))
+	for {
+		if charge, err := GaussianCharge(z, 1); err != nil || charge <= r {
+			return z, err
+		}
+		z *= 1 + 0x1p-52
+	}
+}
+
 // Filter holds the sum of charges within a budget. Its guarantee is that of
 // its Budget even where every release, and whether there is one, and its
 // charge, are chosen in view of everything released before: a privacy filter

@@ -141,8 +141,9 @@ func compose(parts []part) (*distribution, error) {
 		step = math.Max(step, (hi-lo)/(maxCells-4))
 	}
 	for {
-		// Beyond 1e15 steps cells have no exact index.
-		if !(largest/step < 1e15) {
+		// Beyond 1e15 steps cells have no exact index; a step beyond every sum
+		// of losses says nothing.
+		if !(largest/step < 1e15 && step <= 2*largest+minStep) {
 			return nil, fmt.Errorf("accounting: privacy loss of up to %v on a grid: %w", largest, ErrOverflow)
 		}
 		discrete := make([]*distribution, len(parts))

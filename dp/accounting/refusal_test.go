@@ -157,7 +157,7 @@ func TestOverflowIsRefused(t *testing.T) {
 		"charge":      second(accounting.GaussianCharge(1e-6, 1)),
 		"sum":         second(accounting.ZCDP(accounting.Composed{many, many})),
 		"repetitions": second(accounting.RDP(accounting.Repeated{Event: many, Count: 4})),
-		"grid":        second(accounting.NewPLD(many)),
+		"grid":        second(accounting.NewPLD(many)), // no step fits 2^62 losses
 		"losses":      second(accounting.NewPLD(accounting.Gaussian{NoiseMultiplier: 1e-170})),
 		"add":         second(accounting.NanoRho(math.MaxUint64).Add(1)),
 	} {

@@ -1,6 +1,9 @@
 package accounting
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // CalibrateGaussian returns the least noise multiplier at which rounds equal
 // Gaussian releases are (epsilon, delta)-DP together, rounded up: sqrt(rounds) /
@@ -17,7 +20,7 @@ func CalibrateGaussian(epsilon, delta float64, rounds int) (noiseMultiplier floa
 	}
 	z := math.Sqrt(float64(rounds)) / mu * (1 + 2*slack)
 	if math.IsInf(z, 1) {
-		return 0, ErrOverflow
+		return 0, fmt.Errorf("accounting: noise multiplier: %w", ErrOverflow)
 	}
 	return z, nil
 }

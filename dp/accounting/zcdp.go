@@ -82,11 +82,16 @@ func ZCDP(e Event) (NanoRho, error) {
 
 // Add returns r + s, or ErrOverflow.
 func (r NanoRho) Add(s NanoRho) (NanoRho, error) {
-	sum, carry := bits.Add64(uint64(r), uint64(s), 0)
+	sum, err := add(uint64(r), uint64(s))
+	return NanoRho(sum), err
+}
+
+func add(a, b uint64) (uint64, error) {
+	sum, carry := bits.Add64(a, b, 0)
 	if carry != 0 {
-		return 0, fmt.Errorf("accounting: %v + %v: %w", r, s, ErrOverflow)
+		return 0, fmt.Errorf("accounting: %d + %d: %w", a, b, ErrOverflow)
 	}
-	return NanoRho(sum), nil
+	return sum, nil
 }
 
 func mul(a, b uint64) (uint64, error) {

@@ -111,8 +111,8 @@ func (f *figure) draw(c draw.Canvas) {
 	f.drawPanels(panels)
 }
 
-// drawPanels lays the panels out in equal tiles. Their axes line up because
-// all panels of a figure have the same ones.
+// drawPanels lays the panels out in equal tiles. They line up because all
+// panels of a figure have the same vertical axis.
 func (f *figure) drawPanels(c draw.Canvas) {
 	tiles := draw.Tiles{Cols: f.columns(), Rows: f.rows(), PadX: panelGap, PadY: panelGap}
 	heading := textStyle(11, ink)

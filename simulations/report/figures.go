@@ -61,7 +61,8 @@ func errorByEpsilon(res *simulations.Result) *figure {
 		y:      metricLabel(metric),
 		panels: []panel{{"", p}},
 	}
-	for i, method := range res.Config.Methods {
+	// The first method is drawn last, over the others.
+	for i, method := range slices.Backward(res.Config.Methods) {
 		l := lookOf(method)
 		if !releases(method) {
 			if s, ok := summary(res, method, epsilons[0], metric); ok {
@@ -100,6 +101,7 @@ func errorByEpsilon(res *simulations.Result) *figure {
 		addMarkers(p, all, l.marker(3))
 		f.legend = append(f.legend, legendEntry(method))
 	}
+	slices.Reverse(f.legend)
 	p.X.Min, p.X.Max = x.low, x.high
 	p.X.Tick.Marker = x
 	y.apply(&p.Y, 20)
@@ -131,7 +133,6 @@ func errorByRound(res *simulations.Result) *figure {
 	epsilons := spread(sortedEpsilons(res), maxPanels)
 	curves := make([][]curve, len(epsilons))
 	var values []float64
-	rounds := 1.0
 	drawn := map[string]bool{}
 	for i, e := range epsilons {
 		for _, method := range res.Config.Methods {
@@ -147,7 +148,6 @@ func errorByRound(res *simulations.Result) *figure {
 			for _, q := range points {
 				values = append(values, q.y)
 			}
-			rounds = max(rounds, points[len(points)-1].x)
 		}
 	}
 	if !slices.ContainsFunc(res.Config.Methods, func(m string) bool { return drawn[m] && releases(m) }) {
@@ -157,7 +157,11 @@ func errorByRound(res *simulations.Result) *figure {
 	for i, e := range epsilons {
 		p := newPlot()
 		addGrid(p)
+		rounds := 1.0
 		for _, c := range curves[i] {
+			rounds = max(rounds, c.points[len(c.points)-1].x)
+		}
+		for _, c := range slices.Backward(curves[i]) {
 			l := lookOf(c.method)
 			if !releases(c.method) {
 				last := c.points[len(c.points)-1].y
@@ -311,15 +315,15 @@ func gainBySamples(res *simulations.Result) *figure {
 			p = newPlot()
 			addGrid(p)
 			p.Add(span{value: 1, style: muted.line(1)})
-			for n, c := range curves[i] {
-				l := lookOf(c.method)
-				if n == 0 {
-					var dots plotter.XYs
-					for _, g := range c.gains {
-						dots = append(dots, plotter.XY{X: float64(g.samples), Y: g.ratio})
-					}
-					addMarkers(p, dots, draw.GlyphStyle{Color: l.paint.faint(85), Radius: 1.6, Shape: draw.CircleGlyph{}})
+			for _, c := range curves[i][:min(1, len(curves[i]))] {
+				var dots plotter.XYs
+				for _, g := range c.gains {
+					dots = append(dots, plotter.XY{X: float64(g.samples), Y: g.ratio})
 				}
+				addMarkers(p, dots, draw.GlyphStyle{Color: lookOf(c.method).paint.faint(85), Radius: 1.6, Shape: draw.CircleGlyph{}})
+			}
+			for _, c := range slices.Backward(curves[i]) {
+				l := lookOf(c.method)
 				median := medianBySamples(c.gains)
 				addLine(p, xys(median), l.line(1.8))
 				addMarkers(p, xys(median), l.marker(2.4))
@@ -330,7 +334,7 @@ func gainBySamples(res *simulations.Result) *figure {
 			p = newPlot()
 			addGrid(p)
 			p.Add(span{value: 1, vertical: true, style: muted.line(1)})
-			for _, c := range curves[i] {
+			for _, c := range slices.Backward(curves[i]) {
 				addLine(p, cumulative(c.gains), lookOf(c.method).line(1.6))
 			}
 			ratio.apply(&p.X, 6)

@@ -47,7 +47,7 @@ func renderHTML(res *simulations.Result, figures []*figure, command string) ([]b
 		return nil, err
 	}
 	data := pageData{
-		Headline:    Headline(res),
+		Headline:    strings.ReplaceAll(Headline(res), " ± ", "\u00a0±\u00a0"),
 		Subtitle:    describePopulation(res),
 		Interrupted: res.Interrupted,
 		Tables:      Tables(res),
@@ -127,8 +127,8 @@ func facts(res *simulations.Result) []fact {
 		add("Rounds", "%d", c.Rounds)
 	}
 	add("Privacy", "user level, %s adjacency, δ = %s", c.Adjacency, shortest(c.Delta))
-	for _, f := range replaceOne(res) {
-		add("Under replace-one", "%s", f)
+	if dearer := replaceOne(res); dearer != "" {
+		add("Under replace-one", "%s", dearer)
 	}
 	add("Trust", "%s", c.Trust)
 	if c.NMin > 0 {
@@ -157,24 +157,21 @@ func harderThanTheory(res *simulations.Result) string {
 }
 
 // replaceOne says what each budget amounts to under replace-one adjacency,
-// for the first method that has one.
-func replaceOne(res *simulations.Result) []string {
+// for the first method that has one; empty where that was what was asked for.
+func replaceOne(res *simulations.Result) string {
 	if res.Config.Adjacency == "replace-one" {
-		return nil
+		return ""
 	}
 	var pairs []string
 	for _, e := range sortedEpsilons(res) {
 		for _, run := range res.Runs {
 			if run.Epsilon == e && run.EpsilonReplaceOne > 0 {
-				pairs = append(pairs, fmt.Sprintf("ε = %v is ε = %s", e, format(run.EpsilonReplaceOne)))
+				pairs = append(pairs, fmt.Sprintf("ε = %v is %s", e, format(run.EpsilonReplaceOne)))
 				break
 			}
 		}
 	}
-	if pairs == nil {
-		return nil
-	}
-	return []string{strings.Join(pairs, "; ")}
+	return strings.Join(pairs, ", ")
 }
 
 // Timing says in one line what the experiment cost.

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -133,7 +134,16 @@ func summary(res *simulations.Result, method string, e simulations.Epsilon, metr
 	return simulations.Summary{}, false
 }
 
+// newCell shows three significant digits of the mean, and the interval to as
+// many decimals.
 func newCell(s simulations.Summary) Cell {
+	if m := math.Abs(s.Mean); m > 0 && m < 1e-3 {
+		c := Cell{Mean: exponent(s.Mean, 2)}
+		if s.CI95 > 0 {
+			c.CI95 = exponent(s.CI95, 1)
+		}
+		return c
+	}
 	decimals := decimalsOf(s.Mean)
 	fixed := func(x float64) string { return strconv.FormatFloat(x, 'f', decimals, 64) }
 	c := Cell{Mean: fixed(s.Mean)}
@@ -145,6 +155,11 @@ func newCell(s simulations.Summary) Cell {
 		c.CI95 = "<" + fixed(unit)
 	}
 	return c
+}
+
+// exponent writes 1.23e-5.
+func exponent(x float64, digits int) string {
+	return strings.Replace(strconv.FormatFloat(x, 'e', digits, 64), "e-0", "e-", 1)
 }
 
 // decimalsOf shows three significant digits, and at least three decimals of
@@ -174,30 +189,41 @@ func format(x float64) string { return strconv.FormatFloat(x, 'f', decimalsOf(x)
 type point struct{ x, y, low, high float64 }
 
 // byRound returns value's mean over the seeds of a method's runs at e, for
-// each round in order. Value reports false where a round has none.
+// each round in order. Value reports false where a round has none. A run that
+// stopped before others keeps its last value.
 func byRound(res *simulations.Result, method string, e simulations.Epsilon, value func(simulations.Round) (float64, bool)) []point {
-	values := map[int][]float64{}
+	var runs []map[int]float64
+	rounds := map[int]bool{}
 	for _, run := range res.Runs {
 		if run.Method != method || run.Epsilon != e {
 			continue
 		}
 		// What precedes the first update can be several releases, all of
 		// round 0: the last one counts.
-		last := map[int]float64{}
+		values := map[int]float64{}
 		for _, r := range run.Rounds {
 			if v, ok := value(r); ok {
-				last[r.Round] = v
+				values[r.Round] = v
+				rounds[r.Round] = true
 			}
 		}
-		for round, v := range last {
-			values[round] = append(values[round], v)
-		}
+		runs = append(runs, values)
 	}
+	last := make([]float64, len(runs))
+	begun := make([]bool, len(runs))
 	var points []point
-	for round, vs := range values {
-		points = append(points, point{float64(round), stat.Mean(vs, nil), slices.Min(vs), slices.Max(vs)})
+	for _, round := range slices.Sorted(maps.Keys(rounds)) {
+		var at []float64
+		for i, values := range runs {
+			if v, ok := values[round]; ok {
+				last[i], begun[i] = v, true
+			}
+			if begun[i] {
+				at = append(at, last[i])
+			}
+		}
+		points = append(points, point{float64(round), stat.Mean(at, nil), slices.Min(at), slices.Max(at)})
 	}
-	slices.SortFunc(points, func(a, b point) int { return cmp.Compare(a.x, b.x) })
 	return points
 }
 

@@ -1,0 +1,25 @@
+// Undertone learns one model for each of many users, from what they have in
+// common, without seeing anybody's data: federated personalization under
+// differential privacy.
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	simulations "github.com/undertone-fl/undertone/simulations/cli"
+)
+
+func main() {
+	os.Exit(run(newRoot(), os.Args[1:], os.Stderr))
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "undertone",
+		Short: "Federated personalization under differential privacy",
+	}
+	root.AddCommand(simulations.Command(), versionCommand())
+	return root
+}

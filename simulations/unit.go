@@ -112,10 +112,11 @@ func schedule(cfg *Config, method string, epsilon Epsilon, dim, clients int) (*p
 		return nil, &FieldError{"epsilon", fmt.Sprintf("%v at delta %g: %v", epsilon, cfg.Delta, err)}
 	}
 	for i, c := range charges {
-		z, err := c.NoiseMultiplier(adjacency.SensitivityFactor())
+		z, err := c.NoiseMultiplier() // over the sensitivity under the adjacency
 		if err != nil {
 			return nil, &FieldError{"epsilon", err.Error()}
 		}
+		z *= adjacency.SensitivityFactor()
 		p.shares[i] = release{c, z}
 		if _, err := p.share(cfg, phases[i].Kind, z, clients); err != nil {
 			return nil, &FieldError{"epsilon", fmt.Sprintf("%v cannot pay for %d releases: %v", epsilon, len(phases), err)}

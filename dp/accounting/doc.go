@@ -6,8 +6,8 @@
 //     valid whatever is chosen in view of earlier releases. A ledger holds these.
 //   - [GDP] reports: it is exact for Gaussian releases, and the epsilon to show.
 //     [NanoRho.GaussianEpsilon] reads it off a zCDP ledger.
-//   - [RDP] also takes secret Poisson sampling. It is quick, and a few percent
-//     above the truth.
+//   - [RDP] also takes secret Poisson sampling. It is quick; its epsilon is some
+//     ten percent above the truth, and several times it at small sampling rates.
 //   - [NewPLD] takes all of them and is tight; it cross-checks the others, and
 //     is the one to report where there is sampling.
 //

@@ -2,6 +2,7 @@ package accounting
 
 import (
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -36,6 +37,16 @@ type Gaussian struct{ NoiseMultiplier float64 }
 // digit of a float64, and so left out.
 type DiscreteGaussian struct{ Sigma, Sensitivity float64 }
 
+// DiscreteGaussianScalar is one integer released with discrete Gaussian noise.
+// A Truncation above 0 means that the noise is conditioned on |noise| <=
+// Truncation: then some outputs give a user away for certain, and only a PLD can
+// account for it.
+type DiscreteGaussianScalar struct {
+	Sigma       float64
+	Sensitivity int
+	Truncation  int
+}
+
 // PoissonSampled is an event on a cohort into which every user came
 // independently with probability Rate, secretly: whoever knows who took part
 // gets no amplification from it. Only a [Gaussian] can be accounted inside.
@@ -58,6 +69,10 @@ func (e Gaussian) String() string { return fmt.Sprintf("Gaussian(z=%v)", e.Noise
 
 func (e DiscreteGaussian) String() string {
 	return fmt.Sprintf("DiscreteGaussian(sigma=%v, sensitivity=%v)", e.Sigma, e.Sensitivity)
+}
+
+func (e DiscreteGaussianScalar) String() string {
+	return fmt.Sprintf("DiscreteGaussianScalar(sigma=%v, sensitivity=%d, truncation=%d)", e.Sigma, e.Sensitivity, e.Truncation)
 }
 
 func (e PoissonSampled) String() string {
@@ -87,6 +102,13 @@ func Scale(e Event, factor float64) (Event, error) {
 		return Gaussian{e.NoiseMultiplier / factor}, nil
 	case DiscreteGaussian:
 		return DiscreteGaussian{e.Sigma, e.Sensitivity * factor}, nil
+	case DiscreteGaussianScalar:
+		s := factor * float64(e.Sensitivity)
+		if s != math.Floor(s) || s >= math.MaxInt32 {
+			return nil, &UnsupportedError{"Scale", e, "the scaled sensitivity is not a whole number"}
+		}
+		e.Sensitivity = int(s)
+		return e, nil
 	case PoissonSampled:
 		if factor == 1 {
 			return e, nil
@@ -123,6 +145,16 @@ func visit(e Event, times uint64, price func(e Event, times uint64) error) error
 		if err := checkPositive("sensitivity", e.Sensitivity); err != nil {
 			return err
 		}
+	case DiscreteGaussianScalar:
+		if err := checkPositive("sigma", e.Sigma); err != nil {
+			return err
+		}
+		if err := checkCount("sensitivity", e.Sensitivity); err != nil {
+			return err
+		}
+		if e.Truncation < 0 {
+			return &ParameterError{"truncation", float64(e.Truncation), "at least 0"}
+		}
 	case PoissonSampled:
 		if err := checkRate(e.Rate); err != nil {
 			return err
@@ -150,6 +182,19 @@ func visit(e Event, times uint64, price func(e Event, times uint64) error) error
 		return nil
 	}
 	return price(e, times)
+}
+
+// untruncated returns e, a scalar as the vector of one coordinate that it is,
+// and refuses noise that a truncation keeps from having finite divergences.
+func untruncated(accountant string, e Event) (Event, error) {
+	s, ok := e.(DiscreteGaussianScalar)
+	if !ok {
+		return e, nil
+	}
+	if s.Truncation > 0 {
+		return nil, &UnsupportedError{accountant, e, "truncated noise has infinite losses"}
+	}
+	return DiscreteGaussian{s.Sigma, float64(s.Sensitivity)}, nil
 }
 
 func unknown(accountant string, e Event) error {

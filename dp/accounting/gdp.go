@@ -1,6 +1,9 @@
 package accounting
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // slack is the relative amount by which computed costs are rounded up. It
 // exceeds the floating-point error of the closed forms below.
@@ -26,7 +29,7 @@ func GDP(e Event) (mu float64, err error) {
 		return 0, err
 	}
 	if math.IsInf(sum, 1) {
-		return 0, ErrOverflow
+		return 0, fmt.Errorf("accounting: GDP: %w", ErrOverflow)
 	}
 	return math.Sqrt(sum) * (1 + slack), nil
 }
@@ -35,6 +38,9 @@ func GDP(e Event) (mu float64, err error) {
 // most as private as e.
 func gaussianNoise(accountant string, e Event) (z float64, err error) {
 	const tau = 2 // see DiscreteGaussian
+	if e, err = untruncated(accountant, e); err != nil {
+		return 0, err
+	}
 	switch e := e.(type) {
 	case Gaussian:
 		return e.NoiseMultiplier, nil

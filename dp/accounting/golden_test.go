@@ -16,6 +16,34 @@ type golden struct {
 		Adjacency           string
 		Epsilon, Delta, Tol float64
 	} `json:"gaussian_delta"`
+	PoissonDelta []struct {
+		Q, Sigma, Sensitivity float64
+		Direction             string
+		Epsilon, Delta, Tol   float64
+	} `json:"poisson_gaussian_delta"`
+	DiscreteDelta []struct {
+		Sigma               float64
+		Sensitivity         int
+		TruncatedAt         int `json:"truncated_at"`
+		Epsilon, Delta, Tol float64
+	} `json:"discrete_gaussian_delta"`
+	ComposedDelta []struct {
+		Count             int
+		Sigma, Q, Epsilon float64
+		Delta             float64
+		Tol               float64 `json:"abs_tol"`
+	} `json:"composed_delta"`
+	CalibratedSigma []struct {
+		Count                                 int
+		Q, Sensitivity, Epsilon, Delta, Sigma float64
+		Tol                                   float64
+	} `json:"calibrated_sigma"`
+	PoissonRDP []struct{ Alpha, RDP, Tol, Exact float64 } `json:"poisson_gaussian_rdp_50_steps_q0.01_z2.5"`
+	RDPEpsilon []struct {
+		Delta, Epsilon, Tol float64
+		Exact               float64 `json:"exact_epsilon"`
+		Alpha               float64 `json:"at_alpha"`
+	} `json:"rdp_to_epsilon"`
 	Composition struct {
 		Delta      float64
 		Rows       [][5]float64 // rounds, noise multiplier, epsilon by GDP, RDP, simple zCDP
@@ -40,8 +68,10 @@ func load(t testing.TB, file string, into any) {
 }
 
 // near fails t unless |got - want| <= tol |want|.
-func near(t testing.TB, what string, got, want, tol float64) {
-	t.Helper()
+func near(t interface{ Errorf(string, ...any) }, what string, got, want, tol float64) {
+	if h, ok := t.(interface{ Helper() }); ok {
+		h.Helper()
+	}
 	if !(math.Abs(got-want) <= tol*math.Abs(want)) {
 		t.Errorf("%s: got %.12g, want %.12g within %g of it", what, got, want, tol)
 	}
@@ -86,4 +116,91 @@ func TestGaussianCompositionGolden(t *testing.T) {
 	for _, c := range g.Composition.Calibrated {
 		near(t, "noise multiplier", must(accounting.CalibrateGaussian(c[0], delta, 20)), c[1], 1e-6)
 	}
+}
+
+func TestPoissonGaussianGolden(t *testing.T) {
+	var g golden
+	load(t, "golden.json", &g)
+	for _, c := range g.PoissonDelta {
+		p := must(accounting.NewPLD(sampled(c.Q, c.Sigma/c.Sensitivity, 1)))
+		remove, add := p.Directions(c.Epsilon)
+		got := map[string]float64{"remove": remove, "add": add}[c.Direction]
+		near(t, c.Direction, got, c.Delta, c.Tol)
+	}
+}
+
+func TestDiscreteGaussianGolden(t *testing.T) {
+	var g golden
+	load(t, "golden.json", &g)
+	for _, c := range g.DiscreteDelta {
+		p := must(accounting.NewPLD(accounting.DiscreteGaussianScalar{
+			Sigma: c.Sigma, Sensitivity: c.Sensitivity, Truncation: c.TruncatedAt}))
+		near(t, "delta", must(p.Delta(c.Epsilon)), c.Delta, c.Tol)
+	}
+}
+
+func TestComposedDeltaGolden(t *testing.T) {
+	var g golden
+	load(t, "golden.json", &g)
+	for _, c := range g.ComposedDelta {
+		p := must(accounting.NewPLD(sampled(c.Q, c.Sigma, c.Count)))
+		if got := must(p.Delta(c.Epsilon)); math.Abs(got-c.Delta) > c.Tol {
+			t.Errorf("delta %v, want %v", got, c.Delta)
+		}
+	}
+}
+
+func TestCalibratedSigmaGolden(t *testing.T) {
+	var g golden
+	load(t, "golden.json", &g)
+	for _, c := range g.CalibratedSigma {
+		z := must(accounting.CalibrateSampled(c.Epsilon, c.Delta, c.Count, c.Q))
+		near(t, "sigma", z*c.Sensitivity, c.Sigma, c.Tol)
+	}
+}
+
+// dp_accounting drops the signs of the binomial coefficients of fractional
+// orders and so reports an upper bound there. "exact" is the integral, by
+// mpmath's quadrature with 40 digits.
+func TestPoissonRDPGolden(t *testing.T) {
+	var g golden
+	load(t, "golden.json", &g)
+	for _, c := range g.PoissonRDP {
+		got := must(accounting.RDP(sampled(0.01, 2.5, 50), c.Alpha)).Divergence[0]
+		if c.Exact == 0 {
+			near(t, "RDP", got, c.RDP, c.Tol)
+			continue
+		}
+		near(t, "RDP", got, c.Exact, 1e-10)
+		if got > c.RDP {
+			t.Errorf("order %v: RDP %v above the bound %v", c.Alpha, got, c.RDP)
+		}
+	}
+}
+
+func TestRDPToEpsilonGolden(t *testing.T) {
+	var g golden
+	load(t, "golden.json", &g)
+	gaussian := accounting.Gaussian{NoiseMultiplier: 4.530877117}
+	c := g.RDPEpsilon[0]
+	near(t, "tight RDP", must(must(accounting.ZCDP(gaussian)).Epsilon(c.Delta)), c.Epsilon, c.Tol)
+	near(t, "exact", accounting.GaussianEpsilon(must(accounting.GDP(gaussian)), c.Delta), c.Exact, c.Tol)
+
+	var constant accounting.RDPCurve
+	for alpha := 2.0; alpha <= 32; alpha++ {
+		constant.Orders = append(constant.Orders, alpha)
+		constant.Divergence = append(constant.Divergence, 1.1)
+	}
+	c = g.RDPEpsilon[1]
+	epsilon, alpha, err := constant.Epsilon(c.Delta)
+	if err != nil || alpha != c.Alpha {
+		t.Errorf("order %v, %v, want %v", alpha, err, c.Alpha)
+	}
+	near(t, "epsilon", epsilon, c.Epsilon, c.Tol)
+}
+
+// sampled is n Poisson-sampled Gaussian releases.
+func sampled(q, z float64, n int) accounting.Event {
+	return accounting.Repeated{
+		Event: accounting.PoissonSampled{Rate: q, Event: accounting.Gaussian{NoiseMultiplier: z}}, Count: n}
 }

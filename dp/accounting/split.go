@@ -1,9 +1,6 @@
 package accounting
 
-import (
-	"fmt"
-	"math"
-)
+import "fmt"
 
 // Split divides a budget among releases in the given shares (positive, of sum
 // at most 1 up to rounding) and returns each one's charge, rounded down, so
@@ -23,23 +20,4 @@ func (r NanoRho) Split(shares []float64) ([]NanoRho, error) {
 		left -= charges[i]
 	}
 	return charges, nil
-}
-
-// NoiseMultiplier returns the least noise multiplier, up to rounding, whose
-// charge under the adjacency's sensitivity factor is at most r.
-func (r NanoRho) NoiseMultiplier(factor float64) (float64, error) {
-	if r == 0 {
-		return 0, fmt.Errorf("%w: nothing is left to pay with", ErrBudgetExceeded)
-	}
-	z := factor / math.Sqrt(2*r.Rho())
-	for {
-		charge, err := GaussianCharge(z, factor)
-		if err != nil {
-			return 0, err
-		}
-		if charge <= r {
-			return z, nil
-		}
-		z = math.Nextafter(z, math.Inf(1)) * (1 + 0x1p-50)
-	}
 }

@@ -49,8 +49,11 @@ func GaussianCharge(noiseMultiplier, factor float64) (NanoRho, error) {
 func ZCDP(e Event) (NanoRho, error) {
 	var sum NanoRho
 	err := visit(e, 1, func(e Event, times uint64) error {
+		e, err := untruncated("zCDP", e)
+		if err != nil {
+			return err
+		}
 		var charge NanoRho
-		var err error
 		switch e := e.(type) {
 		case Gaussian:
 			charge, err = GaussianCharge(e.NoiseMultiplier, 1)
@@ -79,11 +82,16 @@ func ZCDP(e Event) (NanoRho, error) {
 
 // Add returns r + s, or ErrOverflow.
 func (r NanoRho) Add(s NanoRho) (NanoRho, error) {
-	sum, carry := bits.Add64(uint64(r), uint64(s), 0)
+	sum, err := add(uint64(r), uint64(s))
+	return NanoRho(sum), err
+}
+
+func add(a, b uint64) (uint64, error) {
+	sum, carry := bits.Add64(a, b, 0)
 	if carry != 0 {
-		return 0, fmt.Errorf("accounting: %v + %v: %w", r, s, ErrOverflow)
+		return 0, fmt.Errorf("accounting: %d + %d: %w", a, b, ErrOverflow)
 	}
-	return NanoRho(sum), nil
+	return sum, nil
 }
 
 func mul(a, b uint64) (uint64, error) {
@@ -152,6 +160,22 @@ func GaussianBudget(epsilon, delta float64) (NanoRho, error) {
 		return 0, fmt.Errorf("accounting: budget of epsilon %v: %w", epsilon, ErrOverflow)
 	}
 	return NanoRho(rho), nil
+}
+
+// NoiseMultiplier returns the least noise multiplier of a Gaussian release whose
+// charge is at most r. To spend a budget in n equal rounds give each the budget
+// divided by n: their charges then fit, to the last nano-rho.
+func (r NanoRho) NoiseMultiplier() (float64, error) {
+	if r == 0 {
+		return 0, &ParameterError{"charge", 0, "above 0 to release anything"}
+	}
+	z := math.Sqrt(1 / (2 * r.Rho()))
+	for {
+		if charge, err := GaussianCharge(z, 1); err != nil || charge <= r {
+			return z, err
+		}
+		z *= 1 + 0x1p-52
+	}
 }
 
 // Filter holds the sum of charges within a budget. Its guarantee is that of

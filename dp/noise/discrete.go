@@ -57,7 +57,7 @@ const (
 )
 
 // NewDiscreteGaussian returns a sampler that draws from src. It computes
-// tables (about 0.3 ms); use [DiscreteGaussian.With] for further sources.
+// tables for less than a millisecond; use [DiscreteGaussian.With] for further sources.
 func NewDiscreteGaussian(sigma Sigma, src Source) (*DiscreteGaussian, error) {
 	if err := sigma.check(); err != nil {
 		return nil, err

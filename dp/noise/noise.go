@@ -14,7 +14,8 @@
 //     The support is Z for every input, so no output excludes one, and the
 //     mechanism is L^2 / 2 sigma^2 zero-concentrated DP, as in the continuous
 //     case (Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential
-//     Privacy", 2020, arXiv 2004.00010, theorem 4).
+//     Privacy", 2020, arXiv 2004.00010: theorem 4 for each coordinate, whose
+//     divergences add up).
 //  3. Sums are sums modulo a power of two, which is post-processing; where
 //     each client adds a [Share] of the noise, the sum of discrete Gaussians
 //     stands in for one at a stated distance.

@@ -34,7 +34,7 @@ func (e *ShareError) Error() string {
 //
 // local in lattice units (Kairouz, Liu, Steinke, "The Distributed Discrete
 // Gaussian Mechanism for Federated Learning with Secure Aggregation", 2021,
-// arXiv 2102.06387, theorem 1). A release of d coordinates is then rho-zCDP
+// arXiv 2102.06387, section 3). A release of d coordinates is then rho-zCDP
 // with sqrt(2 rho) <= Delta/sigma + closeness sqrt(d).
 //
 // Fails with a *[ShareError] if local is below [MinShare].

@@ -21,6 +21,10 @@ type Contributor struct {
 	white  white
 	second []float64 // d x d
 	omega  []float64 // d x q, of the dimensions last seen
+
+	state  *lowrank.State // the layout's
+	kind   lowrank.Kind
+	layout aggregation.Layout
 }
 
 // Contribute stores the user's contribution to the release that comes next,
@@ -30,11 +34,14 @@ type Contributor struct {
 //
 // Fails if no release is left.
 func (c *Contributor) Contribute(dst []float64, s *lowrank.State, data Samples) error {
-	phase, ok := s.Phase()
-	if !ok {
-		return fmt.Errorf("client: the schedule of %d releases is over", s.Step)
+	if c.state != s {
+		phase, ok := s.Phase()
+		if !ok {
+			return fmt.Errorf("client: the schedule of %d releases is over", s.Step)
+		}
+		c.state, c.kind, c.layout = s, phase.Kind, s.Config.Layout(phase.Kind)
 	}
-	layout := s.Config.Layout(phase.Kind)
+	layout := c.layout
 	if len(dst) != layout.Len() {
 		return fmt.Errorf("client: a contribution of %d coordinates instead of %d", len(dst), layout.Len())
 	}
@@ -43,13 +50,14 @@ func (c *Contributor) Contribute(dst []float64, s *lowrank.State, data Samples) 
 		return nil
 	}
 	main := layout.Part(lowrank.PartMain, dst)
-	switch phase.Kind {
+	if part := layout.Part(lowrank.PartResponse, dst); part != nil {
+		lowrank.MarkBin(part, rms(data.Y))
+	}
+	switch c.kind {
 	case lowrank.Scales:
 		c.scales(main, s, data)
-		lowrank.MarkBin(layout.Part(lowrank.PartScale, dst), rms(data.Y))
 	case lowrank.Items:
 		c.items(main, s, data)
-		lowrank.MarkBin(layout.Part(lowrank.PartScale, dst), rms(data.Y))
 	case lowrank.Moments:
 		c.moments(main, s, data)
 	case lowrank.Initialise:
@@ -104,7 +112,8 @@ func (c *Contributor) items(main []float64, s *lowrank.State, data Samples) {
 	}
 }
 
-// moments stores [X^T X ; X^T y] of norm 1, X under the diagonal whitening.
+// moments stores [X^T X ; X^T y / rms(y)] of norm 1, X under the diagonal
+// whitening.
 func (c *Contributor) moments(main []float64, s *lowrank.State, data Samples) {
 	d := s.Config.Dim
 	w := &c.white
@@ -114,10 +123,10 @@ func (c *Contributor) moments(main []float64, s *lowrank.State, data Samples) {
 		addOuter(second, d, w.row(i), w.columns, 1)
 	}
 	packed(second, d)
-	if s.Config.Centred {
+	if size := rms(data.Y); s.Config.Centred && size > 0 {
 		cross := main[len(second):]
 		for i, y := range data.Y {
-			y /= s.Model.ResponseScale()
+			y /= size
 			for j, v := range w.row(i) {
 				cross[w.feature(j)] += y * v
 			}

@@ -99,10 +99,7 @@ func DataConfig(data population.CSV) Config {
 	c := defaults()
 	c.Data = &data
 	c.Methods = []string{AMHTLRS, LowRank, Global, Local}
-	c.Rank = 2
-	if data.Format == "ratings" {
-		c.Rank = 4
-	}
+	c.Rank = 6
 	c.Epsilons = []Epsilon{Epsilon(math.Inf(1))}
 	c.Seeds = 5
 	return c

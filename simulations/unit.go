@@ -29,6 +29,10 @@ const (
 	// part moves by less than converged.
 	freeRounds = 30
 	converged  = 1e-5
+	// centredRounds takes its place for centred methods, whose prior makes
+	// every round one of EM: it goes on fitting U to the users at hand long
+	// after what holds for others has been found.
+	centredRounds = 10
 )
 
 // unit is one method at one epsilon with one seed: a row of Result.Runs.
@@ -80,6 +84,9 @@ func schedule(cfg *Config, method string, epsilon Epsilon, dim, clients int) (*p
 	}
 	if cfg.Rounds == 0 {
 		p.config.Rounds = freeRounds
+		if p.config.Centred {
+			p.config.Rounds = centredRounds
+		}
 		if epsilon.Private() {
 			p.config.Rounds = privateRounds
 		}

@@ -124,46 +124,52 @@ func (c Config) columns() int {
 
 // Names of the parts of a contribution.
 const (
-	PartMain    = "main"
-	PartScale   = "response"
-	PartNoise   = "residual"
-	PartBalance = "balance"
+	PartMain     = "main"
+	PartResponse = "response" // root mean square of the responses
+	PartNoise    = "residual" // root mean square of the fit's residual
+	PartBalance  = "balance"  // gradient over preconditioner, in norm
 )
 
 // Layout of the contribution to a release. Its main part has norm at most 1,
 // the histograms beside it histogramBound each: that all are released as one
 // vector costs sqrt(1 + 2 * 0.15^2) = 1.02 in noise.
 func (c Config) Layout(k Kind) aggregation.Layout {
-	d, hist := c.Dim, func(name string) aggregation.Part {
-		return aggregation.Part{Name: name, Len: histogramBins, Bound: histogramBound}
-	}
-	n := 0
+	d, n := c.Dim, 0
+	var histograms []string
 	switch k {
 	case Scales:
-		return aggregation.Layout{{Name: PartMain, Len: d * scaleBins, Bound: 1}, hist(PartScale)}
+		n = d * scaleBins
 	case Items:
-		return aggregation.Layout{{Name: PartMain, Len: 2 * d, Bound: 1}, hist(PartScale)}
+		n = 2 * d
 	case Moments:
 		n = triangle(d)
 		if c.Centred {
 			n += d
 		}
-		return aggregation.Layout{{Name: PartMain, Len: n, Bound: 1}}
 	case Initialise:
 		n = triangle(d)
 		if c.Sketch > 0 {
 			n = d * c.Sketch
 		}
-		return aggregation.Layout{{Name: PartMain, Len: n, Bound: 1}}
 	case Refine:
 		cols := c.columns()
 		n = d*cols + triangle(cols)
 		if c.Update == LeastSquares {
 			n = d*cols + triangle(d*cols)
 		}
-		return aggregation.Layout{{Name: PartMain, Len: n, Bound: 1}, hist(PartNoise), hist(PartBalance)}
+		histograms = []string{PartNoise, PartBalance}
+	default:
+		panic(fmt.Sprintf("lowrank: no layout for a release of kind %q", k))
 	}
-	panic(fmt.Sprintf("lowrank: no layout for a release of kind %q", k))
+	if c.Centred && k == c.Phases()[0].Kind {
+		// A centred method's first release also learns the responses' size.
+		histograms = append(histograms, PartResponse)
+	}
+	layout := aggregation.Layout{{Name: PartMain, Len: n, Bound: 1}}
+	for _, name := range histograms {
+		layout = append(layout, aggregation.Part{Name: name, Len: histogramBins, Bound: histogramBound})
+	}
+	return layout
 }
 
 // triangle is the number of entries of a symmetric n x n matrix.

@@ -2,6 +2,8 @@ package lowrank
 
 import (
 	"math"
+
+	"gonum.org/v1/gonum/floats"
 )
 
 // A histogram rides along in a contribution to say how large a positive
@@ -29,25 +31,40 @@ func Bin(x float64) int {
 // MarkBin puts the user's bin of x into a histogram part.
 func MarkBin(part []float64, x float64) { part[Bin(x)] = histogramBound }
 
-// median estimates the median over the users from the noised sum of their
-// histograms, sd being the noise in each bin. Bins that noise alone could
-// have filled are left out. ok is false when nothing stands out.
-func median(sum []float64, sd float64) (value float64, ok bool) {
-	kept := make([]float64, len(sum))
-	var total float64
-	for b, v := range sum {
-		if v > 3*sd {
-			kept[b] = v
+// neighbourhood is how many bins on either side of the fullest one can hold
+// users: a factor of 8 each way. Beyond it a bin is noise.
+const neighbourhood = 6
+
+// typical estimates the median over the users, and the mean of the squares,
+// from the noised sum of their histograms, sd being the noise in each bin.
+// Bins count where they stand out of the noise and near the fullest one; ok is
+// false when that one does not stand out itself.
+func typical(sum []float64, sd float64) (median, meanSquare float64, ok bool) {
+	peak := floats.MaxIdx(sum)
+	if !(sum[peak] > 4*sd) {
+		return 0, 0, false
+	}
+	first, last := max(0, peak-neighbourhood), min(len(sum)-1, peak+neighbourhood)
+	var total, square float64
+	for b := first; b <= last; b++ {
+		if v := sum[b]; v > 2*sd {
 			total += v
+			square += v * math.Pow(binValue(float64(b)+0.5), 2)
 		}
 	}
 	var below float64
-	for b, v := range kept {
-		if v > 0 && below+v >= total/2 {
-			at := float64(b) + (total/2-below)/v
-			return math.Exp2(lowestExponent + at/2), true
+	for b := first; b <= last; b++ {
+		v := sum[b]
+		if !(v > 2*sd) {
+			continue
+		}
+		if below+v >= total/2 {
+			return binValue(float64(b) + (total/2-below)/v), square / total, true
 		}
 		below += v
 	}
-	return 0, false
+	return 0, 0, false
 }
+
+// binValue is the quantity at a place on the histogram's axis.
+func binValue(at float64) float64 { return math.Exp2(lowestExponent + at/2) }

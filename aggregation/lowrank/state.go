@@ -39,6 +39,14 @@ type State struct {
 // contribution, beside a gradient of norm 1.
 const preconditionerShare = 0.3
 
+// largestRatio bounds ||G|| / ||P||, in whitened features the relative error of
+// U with what few samples add to it: more than a few is noise.
+const largestRatio = 4
+
+// largestMean bounds the norm of the mean of theta, in whitened features and
+// scaled responses, whose own size is 1: more would explain more than there is.
+const largestMean = 2
+
 // Before anything is known of w and the responses, in whitened features and
 // scaled responses: each coordinate of w explains a tenth of the variance.
 const (
@@ -86,10 +94,8 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 	switch phase.Kind {
 	case Scales:
 		next.learnScales(main, sd)
-		next.learnResponse(layout.Part(PartScale, sum), sd)
 	case Items:
 		next.learnItems(main, sd)
-		next.learnResponse(layout.Part(PartScale, sum), sd)
 	case Moments:
 		next.learnMoments(main, sd)
 	case Initialise:
@@ -99,14 +105,19 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 			next.leastSquares(main, sd)
 		} else {
 			next.gradient(main, sd)
-			if v, ok := median(layout.Part(PartBalance, sum), sd); ok {
-				next.Balance = preconditionerShare * v
+			if ratio, _, ok := typical(layout.Part(PartBalance, sum), sd); ok {
+				next.Balance = preconditionerShare * min(ratio, largestRatio)
 			}
 		}
-		if v, ok := median(layout.Part(PartNoise, sum), sd); ok {
-			next.Model.NoiseVariance = v * v
+		if _, square, ok := typical(layout.Part(PartNoise, sum), sd); ok {
+			next.Model.NoiseVariance = square
 		}
 		next.Change = next.distance(s)
+	}
+	if part := layout.Part(PartResponse, sum); part != nil {
+		if size, _, ok := typical(part, sd); ok {
+			next.Model.Scale = size
+		}
 	}
 	next.materialise()
 	if !finite(next.Model.U) || !finite(next.Model.Mean) || !finite(next.Model.Prior) {

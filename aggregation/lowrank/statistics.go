@@ -22,42 +22,23 @@ func ScaleBin(rms float64) int {
 }
 
 // learnScales sets the diagonal whitening from the features' histograms: the
-// median bin of the users whose feature is not zero.
+// fullest bin, among the users whose feature is not zero in all samples. Where
+// no bin stands out of the noise the feature stays left out: of what is not
+// even known in size, any coefficient could be too large.
 func (s *State) learnScales(sum []float64, sd float64) {
 	d := s.Config.Dim
 	s.White.Diagonal = make([]float64, d)
 	for j := range d {
 		bins := sum[j*scaleBins : (j+1)*scaleBins]
-		var total, below float64
-		for _, v := range bins {
-			if v > 3*sd {
-				total += v
-			}
+		if peak := floats.MaxIdx(bins); bins[peak] > 4*sd {
+			s.White.Diagonal[j] = math.Exp2(-(float64(peak+lowestScale) + 0.5))
 		}
-		s.White.Diagonal[j] = 1 // nothing stands out of the noise
-		for b, v := range bins {
-			if !(v > 3*sd) {
-				continue
-			}
-			if below += v; below >= total/2 {
-				s.White.Diagonal[j] = math.Exp2(-(float64(b+lowestScale) + 0.5))
-				break
-			}
-		}
-	}
-}
-
-// learnResponse sets the scale of responses: the median user's root mean
-// square.
-func (s *State) learnResponse(histogram []float64, sd float64) {
-	if v, ok := median(histogram, sd); ok {
-		s.Model.Scale = v
 	}
 }
 
 // learnMoments whitens the features by their noised second moment and, if the
 // method is centred, sets the mean to the pooled regression. A user sends
-// [X^T X ; X^T y], of norm 1 whatever its size, so the sum weighs users
+// [X^T X ; X^T y / rms(y)], of norm 1 whatever its size, so the sum weighs users
 // evenly, and both parts alike.
 func (s *State) learnMoments(sum []float64, sd float64) {
 	d := s.Config.Dim
@@ -82,10 +63,20 @@ func (s *State) learnMoments(sum []float64, sd float64) {
 	cross := append([]float64(nil), sum[n:]...)
 	floats.Scale(unit, cross)
 	for i, v := range diagonal {
-		cross[i] /= v
+		if v != 0 {
+			cross[i] /= v
+		}
 	}
 	s.White.Pull(s.Center, cross)
 	shrink(s.Center, sd*unit)
+	s.boundMean()
+}
+
+// boundMean keeps the mean within largestMean.
+func (s *State) boundMean() {
+	if n := floats.Norm(s.Center, 2); n > largestMean {
+		floats.Scale(largestMean/n, s.Center)
+	}
 }
 
 // shrink multiplies x, an estimate with noise sd in each coordinate, by the

@@ -62,6 +62,7 @@ func (s *State) move(step *mat.Dense) {
 	if s.Config.Centred {
 		first = 1
 		floats.Sub(s.Center, step.RawRowView(0))
+		s.boundMean()
 	}
 	for c := range s.Config.Rank {
 		floats.Sub(s.column(c), step.RawRowView(c+first))

@@ -62,7 +62,7 @@ const smallestEigenvalue = 1e-8
 // Eigenvalues that noise could have moved away from 1 are taken as 1: an
 // eigenvalue counts for what stands out of the noise (a positive-part
 // James-Stein factor on its deviation), so that without signal W stays as it
-// is.
+// is; and none is taken as less than the noise, which would blow it up.
 func (w *Whitening) whiten(s *mat.SymDense, nu float64) {
 	d := s.SymmetricDim()
 	var eigen mat.EigenSym
@@ -81,7 +81,7 @@ func (w *Whitening) whiten(s *mat.SymDense, nu float64) {
 		}
 		changed = changed || deviation != 0
 		f := 0.0
-		if v := 1 + deviation; v > max(smallestEigenvalue, nu*nu) {
+		if v := max(1+deviation, nu); v > smallestEigenvalue {
 			f = 1 / math.Sqrt(v)
 		}
 		for i := range d {

@@ -189,6 +189,13 @@ func (c *Contributor) update(dst []float64, layout aggregation.Layout, s *lowran
 		return // the fit has used up the samples: they say nothing of U
 	}
 	lowrank.MarkBin(layout.Part(lowrank.PartNoise, dst), floats.Norm(fit.Resid, 2)/math.Sqrt(free))
+	if part := layout.Part(lowrank.PartSize, dst); part != nil {
+		square := floats.Dot(fit.W, fit.W)
+		for c := range fit.W {
+			square += fit.Cov[c*len(fit.W)+c]
+		}
+		lowrank.MarkBin(part, math.Sqrt(square))
+	}
 	main := layout.Part(lowrank.PartMain, dst)
 	if s.Config.Update == lowrank.LeastSquares {
 		c.statistics(main, s, data, fit)

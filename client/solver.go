@@ -1,6 +1,8 @@
 package client
 
 import (
+	"math"
+
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"gonum.org/v1/gonum/floats"
 )
@@ -43,17 +45,37 @@ type Solver struct {
 	col     []float64
 	prec    []float64
 	tmp     []float64
+	norm2   []float64 // p: squared norms of X's columns
+	trace   float64   // of gram
 	pursuit pursuit
 	hard    hard
 	fit     Fit
 }
 
+// noisePrior is the weight, in samples, of the typical user's noise beside the
+// user's own.
+const noisePrior = 10.0
+
 // Solve fits w and b to the samples under the model.
 func (s *Solver) Solve(model *lowrank.Model, data Samples) *Fit {
 	s.load(model, data)
-	s.profile(model)
+	s.profile()
+	s.project(model, model.NoiseVariance)
 	s.sparse(model)
-	s.finish(model)
+	s.finish(model, model.NoiseVariance)
+	if model.Prior != nil {
+		// The user's own noise: what the fit leaves, and the typical user's in
+		// so far as the samples are few.
+		free := max(0, float64(s.m)-s.fit.Freedom)
+		rss := floats.Dot(s.fit.Resid, s.fit.Resid)
+		own := (rss + noisePrior*model.NoiseVariance) / (free + noisePrior)
+		s.project(model, own)
+		for t, j := range s.pursuit.support {
+			s.gramColumn(s.pursuit.gram[t], j)
+		}
+		s.pursuit.solve()
+		s.finish(model, own)
+	}
 	return &s.fit
 }
 
@@ -103,12 +125,13 @@ func (s *Solver) row(i int) []float64 { return s.x[i*s.p : (i+1)*s.p] }
 
 // profile computes, in one pass over X, all that the choice of the support
 // needs once w is profiled out.
-func (s *Solver) profile(model *lowrank.Model) {
+func (s *Solver) profile() {
 	m, p, r := s.m, s.p, s.r
 	s.xu, s.t, s.q = grow(s.xu, r*m), grow(s.t, r*p), grow(s.q, r*p)
 	s.gram, s.chol = grow(s.gram, r*r), grow(s.chol, r*r)
 	s.z, s.a0, s.tmp = grow(s.z, r), grow(s.a0, p), grow(s.tmp, max(r, 1))
-	s.pursuit.resize(p, max(0, min(s.Sparsity, p, m-r-1)))
+	s.norm2 = grow(s.norm2, p)
+	s.pursuit.resize(p, s.room())
 	norm2 := s.pursuit.norm2
 	clear(s.t)
 	clear(s.a0)
@@ -133,26 +156,37 @@ func (s *Solver) profile(model *lowrank.Model) {
 		}
 		trace += s.gram[a*r+a]
 	}
+	s.trace = trace
+	for j, v := range norm2 {
+		s.pursuit.floor[j] = dependent * v
+	}
+	copy(s.norm2, norm2)
+}
+
+// project takes out of the columns of X, and of y, what w explains when the
+// response noise has the given variance.
+func (s *Solver) project(model *lowrank.Model, variance float64) {
+	m, p, r := s.m, s.p, s.r
+	s.prec = grow(s.prec, r*r)
+	clear(s.prec)
 	if model.Prior != nil {
 		// Precision sigma^2 S^-1, in the units of A^T A.
-		s.prec = grow(s.prec, r*r)
 		copy(s.chol, model.Prior)
 		if invertSPD(s.prec, s.chol, r) {
-			floats.Scale(model.NoiseVariance, s.prec)
-			floats.Add(s.gram, s.prec)
+			floats.Scale(variance, s.prec)
 		} else {
 			clear(s.prec)
 		}
 	}
 	// Fewer samples than coordinates, or columns that coincide: the least
 	// ridge that squares leave visible gives the minimum-norm w.
-	for ridge := 1e-10 * (trace + 1e-300); ; ridge *= 100 {
-		copy(s.chol, s.gram)
+	for ridge := 0.0; ; ridge = max(100*ridge, 1e-10*(s.trace+1e-300)) {
+		floats.AddTo(s.chol, s.gram, s.prec)
+		for a := range r {
+			s.chol[a*r+a] += ridge
+		}
 		if cholesky(s.chol, r) {
 			break
-		}
-		for a := range r {
-			s.gram[a*r+a] += ridge
 		}
 	}
 	for c := range r {
@@ -160,11 +194,9 @@ func (s *Solver) profile(model *lowrank.Model) {
 	}
 	forward(s.chol, r, s.z)
 	copy(s.q, s.t)
-	alpha := s.pursuit.alpha
+	alpha, norm2 := s.pursuit.alpha, s.pursuit.norm2
 	copy(alpha, s.a0)
-	for j, v := range norm2 {
-		s.pursuit.floor[j] = dependent * v
-	}
+	copy(norm2, s.norm2)
 	for c := range r { // forward substitution, a row of p columns at a time
 		qc := s.q[c*p : (c+1)*p]
 		for a := range c {
@@ -176,6 +208,21 @@ func (s *Solver) profile(model *lowrank.Model) {
 			norm2[j] -= v * v
 		}
 	}
+}
+
+// room is the most indices that b may have: k, and as many as the samples can
+// tell. An index costs its coefficient and the choice among p columns, whose
+// price in the same unit is its share of the information, ln(p/n).
+func (s *Solver) room() int {
+	n := 0
+	for n < min(s.Sparsity, s.p) {
+		next := float64(n + 1)
+		if float64(s.r)+next*(1+math.Log(float64(s.p)/next)) >= float64(s.m) {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // gramColumn stores c_j^T c_s for all j in dst.
@@ -192,8 +239,8 @@ func (s *Solver) gramColumn(dst []float64, j int) {
 }
 
 func (s *Solver) sparse(model *lowrank.Model) {
-	k := min(s.Sparsity, s.p, s.m-s.r-1)
-	if k <= 0 {
+	k := s.room()
+	if k == 0 {
 		return
 	}
 	if s.pursuit.gramOf == nil {
@@ -232,7 +279,7 @@ func (s *Solver) residual() float64 {
 	return floats.Dot(s.y, s.y) - floats.Dot(s.z, s.z) - s.pursuit.energy
 }
 
-func (s *Solver) finish(model *lowrank.Model) {
+func (s *Solver) finish(model *lowrank.Model, variance float64) {
 	m, p, r := s.m, s.p, s.r
 	f, q := &s.fit, &s.pursuit
 	n := len(q.support)
@@ -272,7 +319,7 @@ func (s *Solver) finish(model *lowrank.Model) {
 	}
 	s.sub(n)
 	f.Freedom = float64(r+n) - floats.Dot(f.Cov, s.prec)
-	floats.Scale(model.NoiseVariance, f.Cov)
+	floats.Scale(variance, f.Cov)
 }
 
 // sub adds the share of the support's uncertainty to Cov.

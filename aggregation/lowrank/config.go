@@ -128,11 +128,12 @@ const (
 	PartResponse = "response" // root mean square of the responses
 	PartNoise    = "residual" // root mean square of the fit's residual
 	PartBalance  = "balance"  // gradient over preconditioner, in norm
+	PartSize     = "size"     // norm of w
 )
 
 // Layout of the contribution to a release. Its main part has norm at most 1,
 // the histograms beside it histogramBound each: that all are released as one
-// vector costs sqrt(1 + 2 * 0.15^2) = 1.02 in noise.
+// vector costs at most sqrt(1 + 3 * 0.15^2) = 1.03 in noise.
 func (c Config) Layout(k Kind) aggregation.Layout {
 	d, n := c.Dim, 0
 	var histograms []string
@@ -158,6 +159,9 @@ func (c Config) Layout(k Kind) aggregation.Layout {
 			n = d*cols + triangle(d*cols)
 		}
 		histograms = []string{PartNoise, PartBalance}
+		if !c.Centred {
+			histograms = append(histograms, PartSize)
+		}
 	default:
 		panic(fmt.Sprintf("lowrank: no layout for a release of kind %q", k))
 	}

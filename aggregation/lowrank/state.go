@@ -109,6 +109,10 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 				next.Balance = preconditionerShare * min(ratio, largestRatio)
 			}
 		}
+		if part := layout.Part(PartSize, sum); part != nil {
+			_, square, ok := typical(part, sd)
+			next.scalePrior(square, ok)
+		}
 		if _, square, ok := typical(layout.Part(PartNoise, sum), sd); ok {
 			next.Model.NoiseVariance = square
 		}

@@ -49,9 +49,7 @@ func (s *State) gradient(sum []float64, sd float64) {
 	}
 	step.Mul(&vectors, &turned)
 	s.move(&step)
-	if s.Config.Centred {
-		s.centre(precondition, sdP)
-	}
+	s.learnPrior(precondition, sdP)
 	s.retract()
 }
 
@@ -69,12 +67,34 @@ func (s *State) move(step *mat.Dense) {
 	}
 }
 
-// centre moves the mean of w into the mean of theta, and makes the second
-// moment of what is left the prior: the M-step for w ~ N(0, S).
-func (s *State) centre(p *mat.SymDense, sd float64) {
+// learnPrior makes the users' second moment of w the prior: the M-step for
+// w ~ N(0, S). A centred method first moves the mean of w into the mean of
+// theta; another does not know the users' total weight, so S is right up to a
+// factor, which scalePrior supplies.
+func (s *State) learnPrior(p *mat.SymDense, sd float64) {
 	r := s.Config.Rank
+	if r == 0 {
+		return
+	}
+	if !s.Config.Centred {
+		s.Model.Prior = make([]float64, r*r)
+		var trace float64
+		for a := range r {
+			for b := range r {
+				s.Model.Prior[a*r+b] = p.At(a, b)
+			}
+			trace += p.At(a, a)
+		}
+		if !(trace > 4*sd*math.Sqrt(float64(r))) {
+			s.Model.Prior = nil
+			return
+		}
+		floats.Scale(1/trace, s.Model.Prior)
+		floorEigenvalues(s.Model.Prior, r, 0.01/float64(r))
+		return
+	}
 	mass := p.At(0, 0)
-	if r == 0 || !(mass > 4*sd) {
+	if !(mass > 4*sd) {
 		return
 	}
 	for a := range r {
@@ -85,6 +105,16 @@ func (s *State) centre(p *mat.SymDense, sd float64) {
 		}
 	}
 	floorEigenvalues(s.Model.Prior, r, max(smallestPrior, sd/mass/4))
+}
+
+// scalePrior gives the prior of a method that is not centred its size, the
+// mean square of ||w||; ok says whether that is known.
+func (s *State) scalePrior(square float64, ok bool) {
+	if !ok {
+		s.Model.Prior = nil
+		return
+	}
+	floats.Scale(square, s.Model.Prior)
 }
 
 // smallestPrior keeps the prior over w from becoming singular, in units of
@@ -193,19 +223,17 @@ func (s *State) leastSquares(sum []float64, sd float64) {
 	}
 	step.MulVec(&v, &c)
 	s.move(mat.NewDense(cols, d, step.RawVector().Data))
-	if s.Config.Centred {
-		// The second moment of w~ is A's partial trace over the features.
-		p := mat.NewSymDense(cols, nil)
-		for i := range cols {
-			for j := i; j < cols; j++ {
-				var t float64
-				for f := range d {
-					t += a.At(i*d+f, j*d+f)
-				}
-				p.SetSym(i, j, t/float64(d))
+	// The second moment of w~ is A's partial trace over the features.
+	p := mat.NewSymDense(cols, nil)
+	for i := range cols {
+		for j := i; j < cols; j++ {
+			var t float64
+			for f := range d {
+				t += a.At(i*d+f, j*d+f)
 			}
+			p.SetSym(i, j, t/float64(d))
 		}
-		s.centre(p, sd/math.Sqrt(float64(d)))
 	}
+	s.learnPrior(p, sd/math.Sqrt(float64(d)))
 	s.retract()
 }

@@ -94,7 +94,7 @@ func checkState(s *lowrank.State) error {
 		center = s.Config.Dim
 	}
 	switch n, dense := len(s.White.Diagonal), len(s.White.Dense); {
-	case d < 1 || s.Config.Rank < 0 || s.Config.Sketch < 0 || s.Step < 0:
+	case d < 1 || s.Config.Rank < 0 || s.Config.Rank > d || s.Config.Sketch < 0 || s.Config.Sketch > d || s.Step < 0:
 		return fmt.Errorf("%w: dimension %d, rank %d, sketch %d, step %d", ErrModel, d, s.Config.Rank, s.Config.Sketch, s.Step)
 	case s.Model.Dim != d || len(s.Basis) != len(s.Model.U) || len(s.Center) != center:
 		return fmt.Errorf("%w: its parts are of different dimensions", ErrModel)

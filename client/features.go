@@ -43,14 +43,15 @@ func (c *Contributor) items(main []float64, s *lowrank.State, data Samples) {
 			}
 		}
 	}
-	if n := floats.Norm(count, 2); n > 0 {
-		floats.Scale(math.Sqrt2/2/n, count)
-		if size := rms(data.Y); size > 0 {
-			floats.Scale(math.Sqrt2/2/(n*size), response)
-		}
-		if n := floats.Norm(response, 2); n > math.Sqrt2/2 { // an item rated twice
-			floats.Scale(math.Sqrt2/2/n, response)
-		}
+	n, size := floats.Norm(count, 2), rms(data.Y)
+	if n < smallestSquare {
+		clear(main)
+		return
+	}
+	floats.Scale(math.Sqrt2/2/n, count)
+	floats.Scale(math.Sqrt2/2/n/max(size, smallestSquare), response)
+	if n := floats.Norm(response, 2); n > math.Sqrt2/2 { // an item rated twice
+		floats.Scale(math.Sqrt2/2/n, response)
 	}
 }
 

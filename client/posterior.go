@@ -5,7 +5,7 @@ import "gonum.org/v1/gonum/floats"
 // finish computes w given b, its posterior covariance, the residual and the
 // degrees of freedom, when the response noise has the given variance.
 //
-//	w = M^-1 A^T (y - X b),   f = r + |S| - tr(Cov S^-1),
+//	w = M^-1 A^T (y - X b),   f = r + |S| - tr(Cov S^-1) <= m,
 //	Cov / sigma^2 = M^-1 + (M^-1 A^T X_S) K (M^-1 A^T X_S)^T,
 //
 // K the inverse of the support's Gram matrix with w profiled out: the inverse
@@ -32,17 +32,20 @@ func (s *Solver) finish(variance float64) {
 			f.Resid[i] -= f.B[a] * s.x[i*p+j]
 		}
 	}
-	f.Freedom = float64(min(r, m) + n)
+	f.Freedom = float64(r + n)
 	clear(f.Cov)
-	if floats.Dot(s.prec, s.prec) == 0 { // a flat prior
-		return
+	if floats.Dot(s.prec, s.prec) > 0 {
+		for c := range r {
+			unit(f.Cov[c*r:(c+1)*r], c)
+			cholSolve(s.chol, r, f.Cov[c*r:(c+1)*r])
+		}
+		s.addSupport(f.Cov)
+		f.Freedom -= floats.Dot(f.Cov, s.prec)
 	}
-	for c := range r {
-		unit(f.Cov[c*r:(c+1)*r], c)
-		cholSolve(s.chol, r, f.Cov[c*r:(c+1)*r])
+	f.Freedom = max(0, min(f.Freedom, float64(m)))
+	if flat := floats.Dot(s.prior, s.prior) == 0; flat {
+		clear(f.Cov)
 	}
-	s.addSupport(f.Cov)
-	f.Freedom = float64(r+n) - floats.Dot(f.Cov, s.prec)
 	floats.Scale(variance, f.Cov)
 }
 

@@ -56,7 +56,7 @@ type Solver struct {
 
 	prior []float64 // r x r: S^-1
 	gram  []float64 // r x r: A^T A
-	prec  []float64 // r x r: sigma^2 S^-1
+	prec  []float64 // r x r: sigma^2 S^-1, and a ridge where it takes one
 	chol  []float64 // r x r: L, L L^T = M = A^T A + prec
 	q     []float64 // r x p: L^-1 A^T X
 	z     []float64 // r: L^-1 A^T y
@@ -251,8 +251,8 @@ func (s *Solver) project(variance float64) {
 
 // factor stores the Cholesky factor of a + b, r x r and positive
 // semidefinite, in chol. Where it is singular (fewer samples than coordinates,
-// columns of U that coincide) the least ridge that squares leave visible
-// joins it: the minimum-norm solution, to working precision. It reports
+// columns of U that coincide) the least ridge that squares leave visible is
+// added to b: the minimum-norm solution, to working precision. It reports
 // whether it found a factor; without one, chol is the identity.
 func (s *Solver) factor(a, b []float64) bool {
 	r := s.r
@@ -260,13 +260,16 @@ func (s *Solver) factor(a, b []float64) bool {
 	for c := range r {
 		trace += a[c*r+c] + b[c*r+c]
 	}
-	for ridge := 0.0; ridge <= max(trace, 2*smallestSquare); ridge = max(100*ridge, 1e-10*trace, smallestSquare) {
+	for ridge := max(1e-10*trace, smallestSquare); ; ridge *= 100 {
 		floats.AddTo(s.chol, a, b)
-		for c := range r {
-			s.chol[c*r+c] += ridge
-		}
 		if cholesky(s.chol, r) == r {
 			return true
+		}
+		if !(ridge <= max(trace, smallestSquare)) {
+			break
+		}
+		for c := range r {
+			b[c*r+c] += ridge
 		}
 	}
 	for c := range r {

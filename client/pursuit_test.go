@@ -199,7 +199,7 @@ func TestPosterior(t *testing.T) {
 			want := solveJoint(&s, variance, fit.Support)
 			near := func(name string, got, want float64) {
 				t.Helper()
-				if math.Abs(got-want) > 1e-7*(1+math.Abs(want)) {
+				if !(math.Abs(got-want) <= 1e-7*(1+math.Abs(want))) {
 					t.Fatalf("flat %v: %s is %v, by dense algebra %v", flat, name, got, want)
 				}
 			}

@@ -51,6 +51,23 @@ func solveJoint(s *Solver, variance float64, support []int) joint {
 	return joint{mat.Dot(&fitted, &fitted), coef.RawVector().Data, design, &inv}
 }
 
+// freedom is the trace of the map from y to the fitted values.
+func (j joint) freedom(s *Solver) float64 {
+	data := j.design.Slice(0, s.m, 0, len(j.coef))
+	var half, hat mat.Dense
+	half.Mul(data, j.inv)
+	hat.Mul(&half, data.T())
+	return mat.Trace(&hat)
+}
+
+// squares is the residual sum of squares, without the penalty.
+func (j joint) squares(s *Solver) float64 {
+	var e mat.VecDense
+	e.MulVec(j.design.Slice(0, s.m, 0, len(j.coef)), mat.NewVecDense(len(j.coef), j.coef))
+	e.SubVec(mat.NewVecDense(s.m, s.y), &e)
+	return mat.Dot(&e, &e)
+}
+
 // loaded is a solver with a user's problem, profiled for the noise level of
 // the user's world.
 func loaded(t *testing.T, p problem, k int) *Solver {
@@ -178,8 +195,8 @@ func TestOracle(t *testing.T) {
 	}
 }
 
-// TestPosterior: w, b, covariance and degrees of freedom against the joint
-// normal equations, and the residual against the data.
+// TestPosterior: w, b, covariance, degrees of freedom and the user's own noise
+// against the joint normal equations, and the residual against the data.
 func TestPosterior(t *testing.T) {
 	const d, rank, k = 15, 3, 3
 	r := rand.New(rand.NewPCG(14, 14))
@@ -212,12 +229,12 @@ func TestPosterior(t *testing.T) {
 			for a := range fit.B {
 				near("b", fit.B[a], want.coef[rank+a])
 			}
-			m := len(user.samples.Y)
-			data := want.design.Slice(0, m, 0, rank+len(fit.B))
-			var half, hat mat.Dense
-			half.Mul(data, want.inv)
-			hat.Mul(&half, data.T())
-			near("Freedom", fit.Freedom, mat.Trace(&hat))
+			near("Freedom", fit.Freedom, want.freedom(&s))
+			if !flat {
+				first := solveJoint(&s, w.model.NoiseVariance, fit.Support)
+				free := float64(s.m) - first.freedom(&s)
+				near("variance", variance, (first.squares(&s)+10*w.model.NoiseVariance)/(free+10))
+			}
 			resid := slices.Clone(s.y)
 			theta := make([]float64, d)
 			for c, v := range fit.W {
@@ -228,7 +245,7 @@ func TestPosterior(t *testing.T) {
 			for a, j := range fit.Support {
 				theta[j] += fit.B[a]
 			}
-			gemv(blas.NoTrans, -1, user.samples.X, m, d, theta, resid)
+			gemv(blas.NoTrans, -1, user.samples.X, s.m, d, theta, resid)
 			for i := range resid {
 				near("Resid", fit.Resid[i], resid[i])
 			}

@@ -10,8 +10,8 @@ import (
 // Constants of the threshold schedule (Pal et al., Algorithm 1; 0 < c1 < 1/2).
 const (
 	thresholdC1    = 0.25
-	thresholdC4    = 1.0
-	thresholdC5    = 1.0
+	thresholdC4    = 0.2
+	thresholdC5    = 0.2
 	thresholdSteps = 12
 	thresholdTurns = 6 // alternations between b and w within one local step
 )

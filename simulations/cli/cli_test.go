@@ -123,7 +123,7 @@ func TestDataDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Synthetic != nil || cfg.Rank != 4 || cfg.Sparsity != 0 || cfg.Delta != 1e-5 || cfg.Seeds != 5 ||
+	if cfg.Synthetic != nil || cfg.Rank != 6 || cfg.Sparsity != 0 || cfg.Delta != 1e-5 || cfg.Seeds != 5 ||
 		len(cfg.Epsilons) != 1 || cfg.Epsilons[0].Private() || strings.Join(cfg.Methods, " ") != "amht-lrs low-rank global local" {
 		t.Errorf("got %+v", cfg)
 	}

@@ -44,7 +44,7 @@ func TestDefaults(t *testing.T) {
 	if got, want := fmt.Sprintf("%+v %+v", cfg.Synthetic, cfg.Epsilons), fmt.Sprintf("%+v %+v", &preset.Population, preset.Epsilons); got != want {
 		t.Errorf("without flags: %s, want %s", got, want)
 	}
-	if cfg.Delta != 1e-6 || cfg.Seeds != 3 || cfg.Seed != 1 {
+	if cfg.Delta != 1e-6 || cfg.Seeds != 5 || cfg.Seed != 1 {
 		t.Errorf("delta %v, %d seeds from %d", cfg.Delta, cfg.Seeds, cfg.Seed)
 	}
 }

@@ -76,12 +76,14 @@ func top(m *mat.SymDense, r int) (*mat.Dense, error) {
 }
 
 // floorEigenvalues raises the eigenvalues of a symmetric n x n matrix to a
-// floor. Fails with ErrNotFinite.
+// floor, and to what survives rounding beside the largest. Fails with
+// ErrNotFinite.
 func floorEigenvalues(a []float64, n int, floor float64) error {
 	values, v, err := eigen(symmetrised(mat.NewDense(n, n, a)))
 	if err != nil {
 		return err
 	}
+	floor = max(floor, rounding*values[n-1])
 	clear(a)
 	for c, l := range values {
 		for i := range n {

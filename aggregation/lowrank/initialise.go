@@ -2,7 +2,6 @@ package lowrank
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 
 	"gonum.org/v1/gonum/mat"
@@ -21,7 +20,7 @@ func (s *State) initialise(sum []float64, sd float64) error {
 	var vectors *mat.Dense // d x r, best first
 	var err error
 	if q := s.Config.Sketch; q > 0 {
-		vectors, err = nystrom(sum, s.Omega(), d, q, r, sd)
+		vectors, err = rangeFinder(sum, d, q, r)
 	} else {
 		m := unpack(sum, d)
 		if s.Config.Features == OneHot {
@@ -86,33 +85,14 @@ func (s *State) Omega() []float64 {
 	return omega
 }
 
-// nystrom returns the top r eigenvectors of the approximation
-// Y (Omega^T Y)^+ Y^T of a positive semidefinite d x d matrix M from its sketch
-// Y = M Omega (Halko, Martinsson, Tropp 2011, section 5.5), sketch and omega
-// stored column by column. The pseudoinverse leaves out what does not stand
-// out of the core's noise, sd in each entry before it is symmetrised.
-func nystrom(sketch, omega []float64, d, q, r int, sd float64) (*mat.Dense, error) {
-	y := mat.NewDense(q, d, sketch).T()
-	o := mat.NewDense(q, d, omega)
-	var core, b mat.Dense
-	core.Mul(o, y)
-	values, vectors, err := eigen(symmetrised(&core))
-	if err != nil {
-		return nil, err
-	}
-	floor := max(spectralNoise(sd, q), rounding*values[q-1])
-	for c, l := range values {
-		f := 0.0
-		if l > floor {
-			f = 1 / math.Sqrt(l)
-		}
-		for i := range q {
-			vectors.Set(i, c, vectors.At(i, c)*f)
-		}
-	}
-	b.Mul(y, vectors) // B B^T is the approximation
+// rangeFinder returns the r leading left singular vectors of the sketch
+// Y = M Omega, d x q stored column by column: an approximate basis of M's
+// leading range (Halko, Martinsson, Tropp 2011, section 4). Approximations
+// that also divide by Omega^T Y need a positive semidefinite M; a pairwise
+// moment is not one, and they blow its small eigenvalues up.
+func rangeFinder(sketch []float64, d, q, r int) (*mat.Dense, error) {
 	var svd mat.SVD
-	if !finite(b.RawMatrix().Data) || !svd.Factorize(&b, mat.SVDThin) {
+	if !svd.Factorize(mat.NewDense(q, d, sketch).T(), mat.SVDThin) {
 		return nil, fmt.Errorf("%w: no singular vectors", ErrNotFinite)
 	}
 	var u mat.Dense

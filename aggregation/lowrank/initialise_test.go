@@ -115,3 +115,21 @@ func TestCompleteDiagonal(t *testing.T) {
 		}
 	}
 }
+
+// TestInitialiseOneHot: what the diagonal holds does not matter there.
+func TestInitialiseOneHot(t *testing.T) {
+	const d = 5 // four items and the constant
+	u := []float64{0.5, 0.5, 0.5, 0.5, 0}
+	m := lowRankMoment(u, d, 1)
+	m.Set(0, 0, 100)
+	c := Config{Dim: d, Rank: 1, Rounds: 1, Features: OneHot}
+	s := c.Start()
+	s.Step = 1
+	s = advance(t, s, map[string][]float64{PartMain: pack(m)}, 0)
+	requireSound(t, s)
+	// Six iterations of the completion leave 2 percent of this diagonal, which
+	// weighs a hundred times the moments themselves.
+	if e := subspaceDistance(u, s.Basis, d); e > 0.9 {
+		t.Errorf("U at distance %v", e)
+	}
+}

@@ -46,12 +46,13 @@ func (s *State) initialise(sum []float64, sd float64) error {
 // completeDiagonal replaces the diagonal of a moment matrix of one-hot
 // features, which no pair of samples can fill (a user rates an item once), by
 // what its own best approximation of rank r has there: principal-axis
-// factoring (Harman, Modern Factor Analysis, chapter 8). The last feature, the
-// constant, has no moments.
+// factoring (Harman, Modern Factor Analysis, chapter 8), from zero, as what
+// there is is noise alone. The last feature, the constant, has no moments.
 func completeDiagonal(m *mat.SymDense, r int) error {
 	const iterations = 6 // the diagonal settles to a few percent
 	d := m.SymmetricDim()
 	for j := range d {
+		m.SetSym(j, j, 0)
 		m.SetSym(d-1, j, 0)
 	}
 	for range iterations {

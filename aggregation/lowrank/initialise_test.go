@@ -115,3 +115,30 @@ func TestCompleteDiagonal(t *testing.T) {
 		}
 	}
 }
+
+// TestInitialiseOneHot: what noise has put on the diagonal, or beside the
+// constant, does not matter.
+func TestInitialiseOneHot(t *testing.T) {
+	const items = 20
+	const d = items + 1
+	rng := seeded(3)
+	u := append(randomBasis(rng, items, 1), 0)
+	m := lowRankMoment(u, d, 1)
+	for i := range d {
+		m.Set(i, i, 3*rng.Float64())
+		m.Set(i, d-1, 3*rng.Float64())
+	}
+	c := Config{Dim: d, Rank: 1, Rounds: 1, Features: OneHot}
+	s := c.Start()
+	s.Step = 1 // after the items
+	naive, err := top(unpack(pack(m), d), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = advance(t, s, map[string][]float64{PartMain: pack(m)}, 0)
+	requireSound(t, s)
+	off, _ := thinQR(naive)
+	if e, without := subspaceDistance(u, s.Basis, d), subspaceDistance(u, off, d); e > 0.05 || without < 0.5 {
+		t.Errorf("U at distance %v, from the matrix as it is %v", e, without)
+	}
+}

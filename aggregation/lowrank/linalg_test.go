@@ -127,3 +127,11 @@ func TestShrinkBeatsTheEstimate(t *testing.T) {
 func squaredDistance(x []float64, size float64) float64 {
 	return floats.Dot(x, x) - 2*size*x[0] + size*size
 }
+
+func TestSymmetrised(t *testing.T) {
+	a := gaussianMatrix(seeded(6), 4, 4)
+	var want mat.Dense
+	want.Add(a, a.T())
+	want.Scale(0.5, &want)
+	requireClose(t, "symmetrised", symmetrised(a), &want, 1e-15)
+}

@@ -179,3 +179,44 @@ func TestResponseScale(t *testing.T) {
 		t.Errorf("scale %v out of noise", s.Model.Scale)
 	}
 }
+
+// TestResponseScaleStays: where an update is the first release, later ones
+// lay out the same part, and do not change the unit of the mean.
+func TestResponseScaleStays(t *testing.T) {
+	c := Config{Dim: LargestMoment + 1, Rounds: 2, Features: Standard, Centred: true}
+	s := c.Start()
+	for _, size := range []float64{30, 0.1} {
+		bins := make([]float64, histogramBins)
+		bins[Bin(size)] = 500
+		s = advance(t, s, map[string][]float64{PartResponse: bins}, 1)
+		if !within(s.Model.Scale, 30, math.Sqrt2) {
+			t.Errorf("release %d: scale %v, want about 30", s.Step, s.Model.Scale)
+		}
+	}
+}
+
+// TestBalance follows the ratio of gradient to preconditioner, up to a bound.
+func TestBalance(t *testing.T) {
+	c := Config{Dim: 3, Rank: 1, Rounds: 1, Features: Standard, Update: Gradient}
+	for _, tc := range []struct{ ratio, want float64 }{{0.1, 0.1}, {2, 2}, {1000, largestRatio}} {
+		bins := make([]float64, histogramBins)
+		bins[Bin(tc.ratio)] = 500
+		s := advance(t, started(c, []float64{1, 0, 0}), map[string][]float64{PartBalance: bins}, 1)
+		if got := s.Balance / preconditionerShare; !within(got, tc.want, math.Sqrt2) {
+			t.Errorf("ratio %v: balance over share %v", tc.ratio, got)
+		}
+	}
+}
+
+// TestScalarsStayFinite: figures that ride along can overflow too.
+func TestScalarsStayFinite(t *testing.T) {
+	c := Config{Dim: 3, Rank: 1, Rounds: 1, Features: Standard, Update: Gradient}
+	s := started(c, []float64{1, 0, 0})
+	layout := c.Layout(Refine)
+	sum := make([]float64, layout.Len())
+	noise := layout.Part(PartNoise, sum)
+	noise[40], noise[41] = math.MaxFloat64, math.MaxFloat64
+	if _, err := s.Advance(sum, 1); !errors.Is(err, ErrNotFinite) {
+		t.Errorf("an infinite noise variance: %v", err)
+	}
+}

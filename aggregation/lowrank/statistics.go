@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
 )
 
 // A feature's scale is learned from a histogram of its own, coarser than the
@@ -46,10 +47,7 @@ func (s *State) learnMoments(sum []float64, sd float64) error {
 	d := s.Config.Dim
 	n := triangle(d)
 	second := unpack(sum[:n], d)
-	var trace float64
-	for i := range d {
-		trace += second.At(i, i)
-	}
+	trace := mat.Trace(second)
 	if !(trace > detection/2*sd*math.Sqrt(float64(d))) { // in noise of the trace itself
 		return nil
 	}

@@ -103,3 +103,22 @@ func TestRareItems(t *testing.T) {
 		t.Errorf("whitening of the rare item %v, want %v", got, want)
 	}
 }
+
+// TestMeansShrink: means under noise keep the share of their squared norm, or
+// of their spread, that the noise does not explain.
+func TestMeansShrink(t *testing.T) {
+	const d = 4
+	c := Config{Dim: d, Rank: 1, Rounds: 1, Features: Standard, Centred: true}
+	sum := append(pack(identity(d)), 0.4, 0, 0, 0.3)
+	s := advance(t, c.Start(), map[string][]float64{PartMain: sum}, 0.125) // noise 0.25 in norm, half of 0.5
+	if want := []float64{0.3, 0, 0, 0.225}; !floats.EqualApprox(s.Center, want, 1e-14) {
+		t.Errorf("mean %v, want %v", s.Center, want)
+	}
+
+	c.Features, c.Dim = OneHot, d+1
+	sum = []float64{10, 10, 10, 10, 0, 6, 2, 6, 2, 0}                 // 0.4 +- 0.2: spread 0.4
+	s = advance(t, c.Start(), map[string][]float64{PartMain: sum}, 1) // noise 0.1 each, 0.2 in norm
+	if want := []float64{0.55, 0.25, 0.55, 0.25, 0}; !floats.EqualApprox(s.Model.Mean, want, 1e-14) {
+		t.Errorf("mean %v, want %v", s.Model.Mean, want)
+	}
+}

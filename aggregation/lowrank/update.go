@@ -37,7 +37,7 @@ func (s *State) gradient(sum []float64, sd, size float64) error {
 		return nil // nobody had anything to say
 	}
 	// No curvature is taken as less than what noise or rounding make of none:
-	// 2 sdP is the noise' spectral norm at two columns, the fewest that couple.
+	// 2 sdP is the noise's spectral norm at two columns, the fewest that couple.
 	least := max(2*sdP, rounding*largest)
 	var turned, step mat.Dense
 	turned.Mul(vectors.T(), mat.NewDense(cols, d, sum[:d*cols]))

@@ -295,3 +295,87 @@ func withBalance(s *State) *State {
 	s.Balance = 1
 	return s
 }
+
+// TestGradientUnderNoise: a step is the gradient's gain over the curvature,
+// and no curvature counts for less than twice its noise.
+func TestGradientUnderNoise(t *testing.T) {
+	const d, r, sd = 4, 2, 0.5
+	c := Config{Dim: d, Rank: r, Rounds: 1, Features: Standard, Update: Gradient}
+	s := started(c, []float64{1, 0, 0, 0, 0, 1, 0, 0})
+	sdP := sd / s.Balance
+	p := mat.NewDiagDense(r, []float64{s.Balance * 20 * sdP, s.Balance * sdP})
+	main := append([]float64{0, 0, -2, 0, 0, 0, 0, -0.8}, pack(p)...) // noise 1 in norm
+	next := advance(t, s, map[string][]float64{PartMain: main}, sd)
+	want, _ := thinQR(columns([]float64{1, 0, 2 * 0.75 / (20 * sdP), 0, 0, 1, 0, 0}, d))
+	if e := subspaceDistance(want, next.Basis, d); e > 1e-12 {
+		t.Errorf("U at distance %v from the damped step", e)
+	}
+	main[2*d-1] = -4
+	next = advance(t, s, map[string][]float64{PartMain: main}, sd)
+	want, _ = thinQR(columns([]float64{1, 0, 2 * 0.75 / (20 * sdP), 0, 0, 1, 0, 4 * (1 - 1.0/16) / (2 * sdP)}, d))
+	if e := subspaceDistance(want, next.Basis, d); e > 1e-12 {
+		t.Errorf("U at distance %v from the damped step, curvature %v in noise %v", e, sdP, sdP)
+	}
+}
+
+// TestGradientWithoutCurvature: a column that nobody weighs is no division by
+// zero.
+func TestGradientWithoutCurvature(t *testing.T) {
+	c := Config{Dim: 3, Rank: 2, Rounds: 1, Features: Standard, Update: Gradient}
+	s := started(c, []float64{1, 0, 0, 0, 1, 0})
+	main := append([]float64{0, 0, 0.1, 0, 0, 0.1}, 1, 0, 0)
+	requireSound(t, advance(t, s, map[string][]float64{PartMain: main}, 0))
+}
+
+// TestLeastSquaresUnderNoise: the proximal term shortens the step by what the
+// noise adds to the curvature, which is nowhere negative.
+func TestLeastSquaresUnderNoise(t *testing.T) {
+	const d, sd = 3, 0.2
+	c := Config{Dim: d, Rank: 1, Rounds: 1, Features: Standard, Update: LeastSquares}
+	s := started(c, []float64{1, 0, 0})
+	a := mat.NewDiagDense(d, []float64{5, 4, -0.1})
+	main := append([]float64{5, 2, 0.3}, pack(a)...) // B = A U + (0, 2, 0.3)
+	next := advance(t, s, map[string][]float64{PartMain: main}, sd)
+	proximal := spectralNoise(sd, d)
+	want, _ := thinQR(columns([]float64{1, 2 / (4 + proximal), 0.3 / proximal}, d))
+	if e := subspaceDistance(want, next.Basis, d); e > 1e-12 {
+		t.Errorf("U at distance %v from the damped step", e)
+	}
+}
+
+// TestLeastSquaresPriorUnderNoise: the partial trace that gives the users'
+// total weight averages d entries, and so has noise sd/sqrt(d).
+func TestLeastSquaresPriorUnderNoise(t *testing.T) {
+	const d = 4
+	c := Config{Dim: d, Rank: 1, Rounds: 1, Features: Standard, Centred: true, Update: LeastSquares}
+	s := started(c, []float64{1, 0, 0, 0})
+	var a mat.Dense
+	a.Kronecker(mat.NewDense(2, 2, []float64{1, 0, 0, 0.5}), identity(d))
+	now := append(make([]float64, d), s.Basis...)
+	b := multiply(&a, mat.NewVecDense(2*d, now)).RawMatrix().Data
+	main := append(b, pack(&a)...)
+	for _, tc := range []struct{ sd, prior float64 }{
+		{2 * 0.2, 0.5},        // weight 1 is 5 standard deviations
+		{2 * 0.3, firstPrior}, // 3.3: nothing learned
+	} {
+		next := advance(t, s, map[string][]float64{PartMain: main}, tc.sd)
+		if got := next.Model.Prior[0]; got < 0.99*tc.prior || got > 1.01*tc.prior {
+			t.Errorf("noise %v: prior %v, want %v", tc.sd, got, tc.prior)
+		}
+	}
+}
+
+// TestPriorFloorOfUncentred: a direction without any w keeps a hundredth of
+// the average variance.
+func TestPriorFloorOfUncentred(t *testing.T) {
+	c := Config{Dim: 3, Rank: 2, Rounds: 1, Features: Standard, Update: Gradient}
+	s := started(c, []float64{1, 0, 0, 0, 1, 0})
+	sizes := make([]float64, histogramBins)
+	sizes[Bin(1)] = 100
+	_, square, _ := typical(sizes, 0)
+	next := advance(t, s, map[string][]float64{PartMain: {0, 0, 0, 0, 0, 0, 1, 0, 0}, PartSize: sizes}, 0)
+	want := []float64{square, 0, 0, smallestShare * square / 2}
+	if !floats.EqualApprox(next.Model.Prior, want, 1e-14) {
+		t.Errorf("prior %v, want %v", next.Model.Prior, want)
+	}
+}

@@ -129,3 +129,23 @@ func TestRawAndPullAreAdjoint(t *testing.T) {
 		}
 	}
 }
+
+// TestWhitenUnderNoise: eigenvalues move from 1 by what stands out of the
+// noise, and stay above it, or at 1 where it exceeds that.
+func TestWhitenUnderNoise(t *testing.T) {
+	for _, c := range []struct{ nu, eigenvalue, want float64 }{
+		{0.5, 1.9, 1.9 - 0.25/0.9},
+		{0.5, 1.4, 1},
+		{0.5, 0.1, 0.5}, // 0.1 + 0.25/0.9 = 0.38
+		{3, 9, 9 - 9.0/8},
+		{3, -7, 1},
+	} {
+		var w Whitening
+		if err := w.whiten(mat.NewSymDense(2, []float64{c.eigenvalue, 0, 0, 20}), c.nu); err != nil {
+			t.Fatal(err)
+		}
+		if got := math.Pow(w.Dense[0], -2); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("noise %v: eigenvalue %v taken as %v, want %v", c.nu, c.eigenvalue, got, c.want)
+		}
+	}
+}

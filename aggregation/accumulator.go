@@ -29,7 +29,8 @@ type Accumulator struct {
 // NewAccumulator returns the empty sum of vectors of n coordinates.
 func NewAccumulator(n int) *Accumulator { return &Accumulator{sum: make([]int64, n)} }
 
-// Add adds one vector. On ErrOverflow or ErrLength the sum is as before.
+// Add adds one vector, not the accumulator's own. On ErrOverflow or ErrLength
+// the sum is as before.
 func (a *Accumulator) Add(x []int64) error {
 	if err := a.add(x); err != nil {
 		return err
@@ -38,7 +39,8 @@ func (a *Accumulator) Add(x []int64) error {
 	return nil
 }
 
-// Merge adds everything that b has added up. On an error a is as before.
+// Merge adds everything that b, another accumulator, has added up. On an
+// error a is as before.
 func (a *Accumulator) Merge(b *Accumulator) error {
 	if err := a.add(b.sum); err != nil {
 		return err
@@ -67,9 +69,9 @@ func (a *Accumulator) add(x []int64) error {
 	if len(x) != len(a.sum) {
 		return fmt.Errorf("%w: %d coordinates instead of %d", ErrLength, len(x), len(a.sum))
 	}
-	// A sum overflowed if its sign differs from that of both terms. The loop
-	// collects that bit and stays free of branches; addition wraps, so what
-	// overflowed can be undone.
+	// Deliberate wrap: a sum overflowed if its sign differs from that of both
+	// terms. The loop collects that bit and stays free of branches, and what
+	// wrapped on the way up wraps back on the way down.
 	var overflow int64
 	for i, v := range x {
 		s := a.sum[i] + v

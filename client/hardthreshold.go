@@ -13,8 +13,8 @@ import (
 // size B / sqrt(k), so that c4 + c1 c5 < 1 or they are never found.
 const (
 	thresholdC1    = 0.25
-	thresholdC4    = 0.5
-	thresholdC5    = 0.5
+	thresholdC4    = 0.2
+	thresholdC5    = 0.2
 	thresholdSteps = 12
 	thresholdTurns = 6 // alternations between b and w within one local step
 )

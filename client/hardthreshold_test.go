@@ -13,7 +13,7 @@ import (
 // Algorithm 1), with the choices that threshold's comment names: B and the
 // first gamma from the user's own data, and the normalised step. a is X U.
 func schedule(x, a *mat.Dense, y *mat.VecDense, prior *mat.Dense, k int) *mat.VecDense {
-	const c1, c4, c5 = 0.25, 0.5, 0.5
+	const c1, c4, c5 = 0.25, 0.2, 0.2
 	m, p := x.Dims()
 	_, r := a.Dims()
 	rootK := math.Sqrt(float64(k))

@@ -2,8 +2,11 @@ package simulations
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +67,13 @@ func (c *cohort) each(ctx context.Context, clients int, start func(*worker) erro
 	for i := range workers {
 		w := &workers[i]
 		wait.Go(func() {
+			// A panic here would end the program past every caller's defer: it
+			// is carried to the caller instead.
+			defer func() {
+				if r := recover(); r != nil {
+					cancel(&panicked{r, debug.Stack()})
+				}
+			}()
 			if err := start(w); err != nil {
 				cancel(err)
 				return
@@ -101,6 +111,10 @@ func (c *cohort) each(ctx context.Context, clients int, start func(*worker) erro
 		}
 	}
 	if ctx.Err() != nil {
+		var p *panicked
+		if errors.As(context.Cause(ctx), &p) {
+			panic(p)
+		}
 		return nil, context.Cause(ctx)
 	}
 	for i := range workers {
@@ -110,6 +124,14 @@ func (c *cohort) each(ctx context.Context, clients int, start func(*worker) erro
 	}
 	return tallies, nil
 }
+
+// panicked is a worker's panic, with where it happened.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("%v\n%s", p.value, p.stack) }
 
 // pass is what one pass over the clients gave.
 type pass struct {

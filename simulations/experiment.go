@@ -26,7 +26,7 @@ type Options struct {
 	// GOMAXPROCS.
 	Workers int
 	// Dir keeps a journal of finished runs and a checkpoint of the current
-	// one; empty keeps nothing.
+	// one, until RemoveJournal; empty keeps nothing.
 	Dir string
 	// Resume goes on from what Dir holds. The configuration must be the same.
 	Resume bool
@@ -58,7 +58,6 @@ var (
 // *FieldError, a file that cannot be read a *population.RowError or an error
 // of package os; both before anything is computed.
 func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
-	began := time.Now()
 	first, err := open(&cfg, cfg.Seed)
 	if err != nil {
 		return nil, err
@@ -109,19 +108,27 @@ func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
 			return nil, err
 		}
 	}
-	if !result.Interrupted {
-		if err := book.remove(); err != nil {
-			return nil, err
+	result.Summary = summarise(&cfg, result.Runs)
+	result.Timing = timing(result.Runs, first.Len())
+	return result, nil
+}
+
+// timing adds up the finished runs, whichever process computed them. Every
+// round is a pass over the clients, and so is the measurement at the end.
+func timing(runs []Run, clients int) Timing {
+	t := Timing{PeakRSSBytes: peakRSS()}
+	passes := 0
+	for _, r := range runs {
+		t.Seconds += r.Seconds
+		passes += len(r.Rounds)
+		if !releasesNothing(r.Method) {
+			passes++
 		}
 	}
-	result.Summary = summarise(&cfg, result.Runs)
-	seconds := time.Since(began).Seconds()
-	result.Timing = Timing{
-		Seconds:               seconds,
-		ClientRoundsPerSecond: float64(meter.computed) / seconds,
-		PeakRSSBytes:          peakRSS(),
+	if t.Seconds > 0 {
+		t.ClientRoundsPerSecond = float64(passes) * float64(clients) / t.Seconds
 	}
-	return result, nil
+	return t
 }
 
 // open makes the population of a seed.
@@ -216,7 +223,6 @@ type meter struct {
 	first    uint64
 	total    int64
 	done     int64
-	computed int64
 	stage    string
 	expected map[*unit]int64
 	unitDone int64
@@ -253,7 +259,6 @@ func (m *meter) begin(u *unit) {
 func (m *meter) add(n int64) {
 	m.done += n
 	m.unitDone += n
-	m.computed += n
 	if m.tell != nil {
 		m.tell(Progress{Done: m.done, Total: m.total, Stage: m.stage})
 	}

@@ -165,14 +165,13 @@ func (j *journal) close() {
 	}
 }
 
-// remove deletes the journal of a finished experiment.
-func (j *journal) remove() error {
-	if j.dir == "" {
-		return nil
+// RemoveJournal deletes what Simulate left in a directory, once the result has
+// been kept elsewhere.
+func RemoveJournal(dir string) error {
+	for _, name := range []string{checkpointName, journalName} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	j.close()
-	if err := os.Remove(filepath.Join(j.dir, checkpointName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.Remove(filepath.Join(j.dir, journalName))
+	return nil
 }

@@ -26,11 +26,11 @@ func Presets() []Preset {
 	return []Preset{
 		{
 			Name:    QuickPreset,
-			Summary: "2,000 users, d = 30: the price of privacy from epsilon 0.25 up, within a minute",
+			Summary: "2,000 users, d = 30: the price of privacy from epsilon 0.1 up, within a minute",
 			Population: population.Synthetic{
 				Clients: 2000, Dim: 30, Rank: 3, Sparsity: 3, Samples: 30, LabelNoise: 0.1},
-			Epsilons: []Epsilon{0.25, 0.5, 1, 2, 4, inf},
-			Seeds:    3,
+			Epsilons: []Epsilon{0.1, 0.25, 0.5, 1, 2, inf},
+			Seeds:    5,
 		},
 		{
 			Name:    "lrs-2000",

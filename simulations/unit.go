@@ -152,8 +152,15 @@ func (p *plan) share(cfg *Config, kind lowrank.Kind, multiplier float64, clients
 		// n_min shares carry the whole variance; in central trust the server
 		// adds each one when the update arrives, which is the same sum.
 		parts = cfg.nMin(clients)
-		if local, _, err = noise.Share(total, parts); err != nil {
+		var closeness float64
+		if local, closeness, err = noise.Share(total, parts); err != nil {
 			return 0, err
+		}
+		// The charge is that of one discrete Gaussian. A sum of shares is as
+		// good up to closeness sqrt(d) in sqrt(2 rho), which has to vanish
+		// beside what rounding up the charge has left.
+		if slack := closeness * math.Sqrt(float64(p.config.Layout(kind).Len())); slack > 1e-12/multiplier {
+			return 0, fmt.Errorf("shares of %v lattice units add up to no discrete Gaussian", local.Float64())
 		}
 	}
 	sum, err := noise.SigmaAtLeast(local.Float64() * math.Sqrt(float64(clients)))

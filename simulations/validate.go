@@ -1,8 +1,8 @@
 package simulations
 
 import (
+	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -82,72 +82,28 @@ func (c *Config) ValidateDim(d int) error {
 }
 
 func (c *Config) validatePopulation() error {
+	var err error
 	switch {
 	case c.Synthetic != nil && c.Data != nil:
 		return problem("data", "the users come from a file or from a synthetic population, not from both")
 	case c.Data != nil:
-		return validateCSV(c.Data)
-	case c.Synthetic != nil:
-		return validateSynthetic(c.Synthetic)
-	}
-	return problem("data", "neither a file nor a synthetic population")
-}
-
-func validateSynthetic(s *population.Synthetic) error {
-	for _, f := range []struct {
-		flag  string
-		value int
-	}{{"clients", s.Clients}, {"dim", s.Dim}, {"samples", s.Samples}, {"rank", s.Rank}} {
-		if f.value < 1 {
-			return problem(f.flag, "%d is less than 1", f.value)
+		if f := c.Data.Format; f != "" && !slices.Contains(Choices("format"), f) {
+			return mustBeOneOf("format", f)
 		}
+		err = c.Data.Validate()
+	case c.Synthetic != nil:
+		err = c.Synthetic.Validate()
+		if s := c.Synthetic; err == nil && s.Dim > maxSampleFloats/s.Samples {
+			return problem("dim", "%d features of %d samples are more than 1 GiB for one user", s.Dim, s.Samples)
+		}
+	default:
+		return problem("data", "neither a file nor a synthetic population")
 	}
-	if s.Clients > math.MaxInt32 {
-		return problem("clients", "%d is more than %d", s.Clients, math.MaxInt32)
+	var field *population.FieldError
+	if errors.As(err, &field) {
+		return &FieldError{Flag: field.Field, Problem: field.Problem}
 	}
-	if s.Dim > maxSampleFloats/s.Samples {
-		return problem("dim", "%d features of %d samples are more than 1 GiB for one user", s.Dim, s.Samples)
-	}
-	if s.Rank > s.Dim {
-		return problem("rank", "%d is more than the %d features (--dim)", s.Rank, s.Dim)
-	}
-	if s.Sparsity < 0 {
-		return problem("sparsity", "%d is negative", s.Sparsity)
-	}
-	if s.Sparsity > s.Dim {
-		return problem("sparsity", "%d is more than the %d features (--dim)", s.Sparsity, s.Dim)
-	}
-	if !(s.LabelNoise >= 0) || math.IsInf(s.LabelNoise, 0) {
-		return problem("label-noise", "%v is not a standard deviation", s.LabelNoise)
-	}
-	if !(math.Abs(s.Correlation) < 1) {
-		return problem("correlation", "%v is not between -1 and 1", s.Correlation)
-	}
-	if !(s.Outliers >= 0 && s.Outliers <= 1) {
-		return problem("outliers", "%v is not a share from 0 to 1", s.Outliers)
-	}
-	return nil
-}
-
-func validateCSV(data *population.CSV) error {
-	if data.Path == "" {
-		return problem("data", "no file is named")
-	}
-	if data.Format == "" {
-		return problem("format", "--data needs it: %s", strings.Join(Choices("format"), " or "))
-	}
-	if !slices.Contains(Choices("format"), data.Format) {
-		return mustBeOneOf("format", data.Format)
-	}
-	switch train := data.Train; {
-	case train == 0:
-		return problem("train", "--data needs the number of training samples of each user, or below 1 their fraction")
-	case !(train > 0) || math.IsInf(train, 0):
-		return problem("train", "%v is neither a number of samples nor a fraction", train)
-	case train >= 1 && train != math.Trunc(train):
-		return problem("train", "%v is neither a whole number of samples nor a fraction below 1", train)
-	}
-	return nil
+	return err
 }
 
 func (c *Config) validateModel() error {

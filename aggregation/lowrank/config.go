@@ -29,8 +29,8 @@ type Update string
 
 const (
 	// Gradient sends the residual gradient and a preconditioner, and takes a
-	// Newton step (the mechanism of Private FedRep, Snedeker, Zhou, Bassily, ICML 2025, with
-	// a sparse part).
+	// Newton step (the mechanism of Private FedRep, Snedeker, Zhou, Bassily,
+	// ICML 2025, with a sparse part).
 	Gradient Update = "gradient"
 	// LeastSquares sends the statistics of the exact minimisation over U
 	// (AMHT-LRS, Pal et al., Algorithm 1).
@@ -39,15 +39,15 @@ const (
 
 // Config is everything public that is fixed before the first round.
 type Config struct {
-	Dim      int      `json:"dim"`
-	Rank     int      `json:"rank"` // 0: only the shared mean is learned
+	Dim      int      `json:"dim"`  // with OneHot features at least 2
+	Rank     int      `json:"rank"` // at most Dim; 0: only the shared mean is learned
 	Features Features `json:"features"`
 	// Centred methods learn a shared mean of theta and a prior over w.
 	Centred bool   `json:"centred"`
 	Rounds  int    `json:"rounds"` // updates after the initialisation
 	Update  Update `json:"update"`
-	// Sketch is the number of columns of the sketched initialisation, 0 for
-	// the full moment matrix.
+	// Sketch is the number of columns of the sketched initialisation, from Rank
+	// to Dim, or 0 for the full moment matrix.
 	Sketch int `json:"sketch,omitempty"`
 }
 
@@ -80,7 +80,9 @@ const LargestMoment = 256
 // The initialisation gets a quarter and the updates, evenly, the rest: enough
 // for a U_0 that the first update can improve on, since each one cuts the
 // error by a factor that its noise, shrinking with the error, does not limit
-// until the floor is reached.
+// until the floor is reached. What is learned of the features need only be
+// right to a few percent, as an error there costs a preconditioner's quality
+// and no bias: a fifth, most of it for the release that has more numbers.
 func (c Config) Phases() []Phase {
 	var phases []Phase
 	switch c.Features {
@@ -103,13 +105,14 @@ func (c Config) Phases() []Phase {
 	for _, p := range phases {
 		rest -= p.Share
 	}
-	for range c.Rounds {
-		phases = append(phases, Phase{Refine, rest / float64(c.Rounds)})
-	}
-	if c.Rounds == 0 { // nothing is left unspent
+	if c.Rounds == 0 || c.columns() == 0 { // nothing is left unspent
 		for i := range phases {
 			phases[i].Share /= 1 - rest
 		}
+		return phases
+	}
+	for range c.Rounds {
+		phases = append(phases, Phase{Refine, rest / float64(c.Rounds)})
 	}
 	return phases
 }
@@ -154,11 +157,13 @@ func (c Config) Layout(k Kind) aggregation.Layout {
 		}
 	case Refine:
 		cols := c.columns()
-		n = d*cols + triangle(cols)
+		histograms = []string{PartNoise}
 		if c.Update == LeastSquares {
 			n = d*cols + triangle(d*cols)
+		} else {
+			n = d*cols + triangle(cols)
+			histograms = append(histograms, PartBalance)
 		}
-		histograms = []string{PartNoise, PartBalance}
 		if !c.Centred {
 			histograms = append(histograms, PartSize)
 		}
@@ -175,6 +180,3 @@ func (c Config) Layout(k Kind) aggregation.Layout {
 	}
 	return layout
 }
-
-// triangle is the number of entries of a symmetric n x n matrix.
-func triangle(n int) int { return n * (n + 1) / 2 }

@@ -10,6 +10,8 @@
 // sees one user's data, and no parameter follows from private data but through
 // a release that was charged.
 //
+// DESIGN.md argues the choices.
+//
 // Sources: Pal et al., "Sample-Efficient Personalization: Modeling User
 // Parameters as Low Rank Plus Sparse Components" (arXiv 2210.03505), for the
 // model, the alternation and the least-squares update; Snedeker, Zhou, Bassily

@@ -1,7 +1,5 @@
 package lowrank
 
-import "math"
-
 // Model is what the server releases after every round: the parameters that
 // all users share. A user's response to features x is
 //
@@ -33,14 +31,4 @@ func (m *Model) ResponseScale() float64 {
 		return m.Scale
 	}
 	return 1
-}
-
-// finite reports whether x holds numbers only.
-func finite(x []float64) bool {
-	for _, v := range x {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return false
-		}
-	}
-	return true
 }

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
+	"github.com/undertone-fl/undertone/aggregation"
 	"gonum.org/v1/gonum/floats"
-	"gonum.org/v1/gonum/mat"
 )
 
-// ErrNotFinite says that a step led to numbers that are none; the state
-// before it stands.
-var ErrNotFinite = errors.New("lowrank: a step did not stay finite")
+// ErrFinished says that the schedule has no release left.
+var ErrFinished = errors.New("lowrank: no release is left")
+
+// ErrNotFinite says that a sum holds, or a step led to, what is no number.
+var ErrNotFinite = errors.New("lowrank: not finite")
 
 // State is what a schedule has released so far: all of it public, all of it
 // computed from noised sums and public numbers. A state is not changed once
@@ -36,7 +39,8 @@ type State struct {
 }
 
 // preconditionerShare is beta: the norm of the preconditioner in a typical
-// contribution, beside a gradient of norm 1.
+// contribution, beside a gradient of norm 1. It costs 4 % of the gradient's
+// signal; the step divides by few numbers, which need less.
 const preconditionerShare = 0.3
 
 // largestRatio bounds ||G|| / ||P||, in whitened features the relative error of
@@ -77,67 +81,100 @@ func (s *State) Phase() (Phase, bool) {
 
 // Advance returns the state after the next release. sum is the noised sum of
 // the contributions, laid out as Config.Layout says; sd the standard
-// deviation of the noise in each of its coordinates, 0 without noise. The
-// receiver is not changed. Fails with ErrNotFinite.
+// deviation of the noise in each of its coordinates, 0 without noise. Neither
+// the receiver nor sum is changed. Fails with ErrFinished, ErrNotFinite, or
+// aggregation.ErrLength.
 func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 	phase, ok := s.Phase()
 	if !ok {
-		return nil, errors.New("lowrank: no release is left")
+		return nil, ErrFinished
 	}
 	layout := s.Config.Layout(phase.Kind)
 	if len(sum) != layout.Len() {
-		return nil, fmt.Errorf("lowrank: a sum of %d coordinates instead of %d", len(sum), layout.Len())
+		return nil, fmt.Errorf("%w: a sum of %d coordinates instead of %d", aggregation.ErrLength, len(sum), layout.Len())
+	}
+	if !finite(sum) || !(sd >= 0) || math.IsInf(sd, 0) {
+		return nil, fmt.Errorf("%w: a sum, or its noise of standard deviation %g", ErrNotFinite, sd)
 	}
 	next := s.clone()
 	next.Step++
 	main := layout.Part(PartMain, sum)
+	var err error
 	switch phase.Kind {
 	case Scales:
 		next.learnScales(main, sd)
 	case Items:
 		next.learnItems(main, sd)
 	case Moments:
-		next.learnMoments(main, sd)
+		err = next.learnMoments(main, sd)
 	case Initialise:
-		next.initialise(main, sd)
+		err = next.initialise(main, sd)
 	case Refine:
-		if s.Config.Update == LeastSquares {
-			next.leastSquares(main, sd)
-		} else {
-			next.gradient(main, sd)
-			if ratio, _, ok := typical(layout.Part(PartBalance, sum), sd); ok {
-				next.Balance = preconditionerShare * min(ratio, largestRatio)
-			}
-		}
-		if part := layout.Part(PartSize, sum); part != nil {
-			_, square, ok := typical(part, sd)
-			next.scalePrior(square, ok)
-		}
-		if _, square, ok := typical(layout.Part(PartNoise, sum), sd); ok {
-			next.Model.NoiseVariance = square
-		}
+		err = next.refine(layout, sum, sd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	next.boundMean()
+	if phase.Kind == Refine {
 		next.Change = next.distance(s)
 	}
-	if part := layout.Part(PartResponse, sum); part != nil {
+	if part := layout.Part(PartResponse, sum); part != nil && s.Step == 0 {
 		if size, _, ok := typical(part, sd); ok {
 			next.Model.Scale = size
 		}
 	}
 	next.materialise()
-	if !finite(next.Model.U) || !finite(next.Model.Mean) || !finite(next.Model.Prior) {
-		return nil, ErrNotFinite
+	if err := next.check(); err != nil {
+		return nil, err
 	}
 	return next, nil
 }
 
+// refine takes one update, and the scales that rode along with it.
+func (s *State) refine(layout aggregation.Layout, sum []float64, sd float64) error {
+	var size float64 // mean square of ||w||, 0 where unknown
+	if part := layout.Part(PartSize, sum); part != nil {
+		_, size, _ = typical(part, sd)
+	}
+	update := s.gradient
+	if s.Config.Update == LeastSquares {
+		update = s.leastSquares
+	}
+	if err := update(layout.Part(PartMain, sum), sd, size); err != nil {
+		return err
+	}
+	if part := layout.Part(PartBalance, sum); part != nil {
+		if ratio, _, ok := typical(part, sd); ok {
+			s.Balance = preconditionerShare * min(ratio, largestRatio)
+		}
+	}
+	if _, square, ok := typical(layout.Part(PartNoise, sum), sd); ok {
+		s.Model.NoiseVariance = square
+	}
+	return nil
+}
+
+// clone copies what a step changes in place; it replaces the rest.
 func (s *State) clone() *State {
 	next := *s
-	next.Basis = append([]float64(nil), s.Basis...)
-	next.Center = append([]float64(nil), s.Center...)
-	next.White.Diagonal = append([]float64(nil), s.White.Diagonal...)
-	next.White.Dense = append([]float64(nil), s.White.Dense...)
-	next.Model.Prior = append([]float64(nil), s.Model.Prior...)
+	next.Basis = slices.Clone(s.Basis)
+	next.Center = slices.Clone(s.Center)
+	next.Model.Prior = slices.Clone(s.Model.Prior)
 	return &next
+}
+
+// check fails with ErrNotFinite unless all of the state is numbers.
+func (s *State) check() error {
+	for _, x := range [][]float64{
+		s.Model.U, s.Model.Mean, s.Model.Prior, s.Basis, s.Center, s.White.Diagonal, s.White.Dense,
+		{s.Model.Scale, s.Model.NoiseVariance, s.Balance, s.Change},
+	} {
+		if !finite(x) {
+			return fmt.Errorf("%w: a step", ErrNotFinite)
+		}
+	}
+	return nil
 }
 
 // materialise derives the clients' model from the whitened one.
@@ -161,41 +198,24 @@ func (s *State) column(c int) []float64 {
 
 // distance is Change, from an earlier state to s.
 func (s *State) distance(from *State) float64 {
-	d, r := s.Config.Dim, s.Config.Rank
-	off := float64(r)
-	for a := range r {
-		for b := range r {
-			v := floats.Dot(s.column(a), from.column(b))
-			off -= v * v
+	var out float64
+	off := make([]float64, s.Config.Dim)
+	for a := range s.Config.Rank {
+		copy(off, s.column(a))
+		for b := range s.Config.Rank {
+			floats.AddScaled(off, -floats.Dot(from.column(b), s.column(a)), from.column(b))
 		}
+		out = math.Hypot(out, floats.Norm(off, 2))
 	}
-	out := math.Sqrt(max(0, off))
-	if len(s.Center) == d && len(from.Center) == d {
+	if s.Config.Centred {
 		out += floats.Distance(s.Center, from.Center, 2)
 	}
 	return out
 }
 
-// unpack reads a symmetric n x n matrix from its upper triangle, packed row by
-// row with off-diagonal entries times sqrt(2), so that the packed vector has
-// the matrix' Frobenius norm.
-func unpack(packed []float64, n int) *mat.SymDense {
-	s := mat.NewSymDense(n, nil)
-	at := 0
-	for i := range n {
-		for j := i; j < n; j++ {
-			v := packed[at]
-			if i != j {
-				v /= math.Sqrt2
-			}
-			s.SetSym(i, j, v)
-			at++
-		}
+// boundMean keeps the mean within largestMean.
+func (s *State) boundMean() {
+	if n := floats.Norm(s.Center, 2); n > largestMean {
+		floats.Scale(largestMean/n, s.Center)
 	}
-	return s
 }
-
-// spectralNoise is the spectral norm that the noise in a packed symmetric
-// n x n matrix has: its off-diagonal entries have standard deviation
-// sd/sqrt(2), its norm tends to 2 sqrt(n) times that (Wigner).
-func spectralNoise(sd float64, n int) float64 { return sd * math.Sqrt(2*float64(n)) }

@@ -2,8 +2,10 @@ package lowrank
 
 import (
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
 )
 
 // A feature's scale is learned from a histogram of its own, coarser than the
@@ -18,7 +20,8 @@ func ScaleBin(rms float64) int {
 	if !(rms > 0) {
 		return -1
 	}
-	return min(max(int(math.Floor(math.Log2(rms)))-lowestScale, 0), scaleBins-1)
+	// Clamped as a float: the conversion of infinity differs by machine.
+	return int(min(max(math.Floor(math.Log2(rms))-lowestScale, 0), scaleBins-1))
 }
 
 // learnScales sets the diagonal whitening from the features' histograms: the
@@ -30,7 +33,7 @@ func (s *State) learnScales(sum []float64, sd float64) {
 	s.White.Diagonal = make([]float64, d)
 	for j := range d {
 		bins := sum[j*scaleBins : (j+1)*scaleBins]
-		if peak := floats.MaxIdx(bins); bins[peak] > 4*sd {
+		if peak := floats.MaxIdx(bins); bins[peak] > detection*sd {
 			s.White.Diagonal[j] = math.Exp2(-(float64(peak+lowestScale) + 0.5))
 		}
 	}
@@ -40,99 +43,73 @@ func (s *State) learnScales(sum []float64, sd float64) {
 // method is centred, sets the mean to the pooled regression. A user sends
 // [X^T X ; X^T y / rms(y)], of norm 1 whatever its size, so the sum weighs users
 // evenly, and both parts alike.
-func (s *State) learnMoments(sum []float64, sd float64) {
+func (s *State) learnMoments(sum []float64, sd float64) error {
 	d := s.Config.Dim
 	n := triangle(d)
 	second := unpack(sum[:n], d)
-	var trace float64
-	for i := range d {
-		trace += second.At(i, i)
-	}
-	if !(trace > 2*sd*math.Sqrt(float64(d))) { // the noise of the trace itself, twice
-		return
+	trace := mat.Trace(second)
+	if !(trace > detection/2*sd*math.Sqrt(float64(d))) { // in noise of the trace itself
+		return nil
 	}
 	unit := float64(d) / trace
 	second.ScaleSym(unit, second)
-	diagonal := append([]float64(nil), s.White.Diagonal...)
-	s.White.whiten(second, spectralNoise(sd, d)*unit)
+	if err := s.White.whiten(second, spectralNoise(sd, d)*unit); err != nil {
+		return err
+	}
 	if !s.Config.Centred {
-		return
+		return nil
 	}
 	// The statistics were taken under the diagonal; W^T turns the cross moment
 	// once that diagonal is taken out of it again.
-	cross := append([]float64(nil), sum[n:]...)
+	cross := slices.Clone(sum[n:])
 	floats.Scale(unit, cross)
-	for i, v := range diagonal {
+	for i, v := range s.White.Diagonal {
 		if v != 0 {
 			cross[i] /= v
 		}
 	}
 	s.White.Pull(s.Center, cross)
 	shrink(s.Center, sd*unit)
-	s.boundMean()
-}
-
-// boundMean keeps the mean within largestMean.
-func (s *State) boundMean() {
-	if n := floats.Norm(s.Center, 2); n > largestMean {
-		floats.Scale(largestMean/n, s.Center)
-	}
-}
-
-// shrink multiplies x, an estimate with noise sd in each coordinate, by the
-// positive-part James-Stein factor (James, Stein 1961), which is the share of
-// its squared norm that noise does not explain.
-func shrink(x []float64, sd float64) float64 {
-	if sd == 0 {
-		return 1
-	}
-	gain := max(0, 1-sd*sd*float64(len(x))/floats.Dot(x, x))
-	floats.Scale(gain, x)
-	return gain
+	return nil
 }
 
 // learnItems sets the whitening of one-hot features from how often each item
 // occurs, and the mean from the items' mean responses. A user sends
-// [counts ; sums of y / rms(y)], each of norm 1/sqrt(2).
+// [counts ; sums of y / rms(y)], each of norm 1/sqrt(2). If the counts do not
+// stand out of the noise, all items are taken as equally frequent.
 func (s *State) learnItems(sum []float64, sd float64) {
 	d := s.Config.Dim
 	items := d - 1
 	count, response := sum[:items], sum[d:d+items]
-	total := floats.Sum(count)
-	s.White.Diagonal = make([]float64, d)
-	if !(total > 2*sd*math.Sqrt(float64(items))) {
-		total, sd = 0, math.Inf(1)
-	}
-	// An item that noise could have made rare is taken as a tenth of average.
-	mean, noise := make([]float64, items), 0.0
-	share := make([]float64, items)
-	for j := range items {
-		c := 1.0
-		if total > 0 {
-			c = max(count[j], total/float64(items)/10)
-			mean[j] = response[j] / c
-			noise += sd * sd / (c * c)
+	s.White.Diagonal = make([]float64, d) // the constant stays left out
+	average := floats.Sum(count) / float64(items)
+	if !(average > detection/2*sd/math.Sqrt(float64(items))) { // in noise of the average itself
+		for j := range items {
+			s.White.Diagonal[j] = math.Sqrt(float64(items))
 		}
-		share[j] = c
+		return
 	}
-	floats.Scale(1/floats.Sum(share), share)
-	// The items' means shrink towards their average by what noise explains.
-	average := floats.Sum(mean) / float64(items)
-	var spread float64
-	for _, v := range mean {
-		spread += (v - average) * (v - average)
-	}
-	gain := 0.0
-	if spread > 0 {
-		gain = max(0, 1-noise/spread)
-	}
+	var total, noise float64
+	share, mean := make([]float64, items), make([]float64, items)
 	for j := range items {
-		f := math.Sqrt(share[j])
+		share[j] = max(count[j], rarest*average)
+		total += share[j]
+		mean[j] = response[j] / share[j]
+		noise = math.Hypot(noise, sd/share[j])
+	}
+	// The items' means shrink towards their average by what noise explains.
+	center := floats.Sum(mean) / float64(items)
+	floats.AddConst(-center, mean)
+	floats.Scale(gain(floats.Norm(mean, 2), noise), mean)
+	for j := range items {
+		f := math.Sqrt(share[j] / total)
 		s.White.Diagonal[j] = 1 / f
 		if s.Config.Centred {
-			s.Center[j] = f * (average + gain*(mean[j]-average))
+			s.Center[j] = f * (center + mean[j])
 		}
 	}
-	// The constant is the sum of the items: the shared part leaves it out.
-	s.White.Diagonal[d-1] = 0
 }
+
+// rarest is the least share of an average item's count that an item is taken
+// to have: noise could have made it rare, and 1/count would blow that up.
+const rarest = 0.1

@@ -22,22 +22,24 @@ import (
 // [mean U] -= (sum G) (sum P)^-1 is that of a weighted M-estimator: it needs
 // no clip to be learned, does not shrink as clipping the gradient alone does,
 // and bounds what an outlier can do. kappa ("balance") only sets how the norm
-// is shared between the two.
-func (s *State) gradient(sum []float64, sd float64) {
+// is shared between the two. size is the mean square of ||w||, 0 if unknown.
+func (s *State) gradient(sum []float64, sd, size float64) error {
 	d, cols := s.Config.Dim, s.Config.columns()
 	precondition := unpack(sum[d*cols:], cols)
 	precondition.ScaleSym(1/s.Balance, precondition)
 	sdP := sd / s.Balance
-	var eigen mat.EigenSym
-	if !eigen.Factorize(precondition, true) {
-		return
+	values, vectors, err := eigen(precondition)
+	if err != nil {
+		return err
 	}
-	values := eigen.Values(nil)
-	if !(values[cols-1] > 0) {
-		return // nobody had anything to say
+	largest := values[cols-1]
+	if !(largest > 0) {
+		return nil // nobody had anything to say
 	}
-	var vectors, turned, step mat.Dense
-	eigen.VectorsTo(&vectors)
+	// No curvature is taken as less than what noise or rounding make of none:
+	// 2 sdP is the noise's spectral norm at two columns, the fewest that couple.
+	least := max(2*sdP, rounding*largest)
+	var turned, step mat.Dense
 	turned.Mul(vectors.T(), mat.NewDense(cols, d, sum[:d*cols]))
 	for c, v := range values {
 		row := turned.RawRowView(c)
@@ -45,13 +47,16 @@ func (s *State) gradient(sum []float64, sd float64) {
 		// move: the rest of the way, and no more, is (an empirical Kalman gain,
 		// between U_l and the noised Newton estimate).
 		shrink(row, sd)
-		floats.Scale(1/max(v, 2*sdP, 1e-10*values[cols-1]), row)
+		floats.Scale(1/max(v, least), row)
 	}
-	step.Mul(&vectors, &turned)
+	step.Mul(vectors, &turned)
 	s.move(&step)
-	s.learnPrior(precondition, sdP)
-	s.retract()
+	return s.retract(s.learnPrior(precondition, sdP, size))
 }
+
+// rounding is the share of a matrix' largest eigenvalue below which one says
+// nothing: the matrix is a sum over many users, in double precision.
+const rounding = 1e-10
 
 // move subtracts a step, cols x d, from the mean (its first row, if the
 // method is centred) and U.
@@ -60,120 +65,74 @@ func (s *State) move(step *mat.Dense) {
 	if s.Config.Centred {
 		first = 1
 		floats.Sub(s.Center, step.RawRowView(0))
-		s.boundMean()
 	}
 	for c := range s.Config.Rank {
 		floats.Sub(s.column(c), step.RawRowView(c+first))
 	}
 }
 
-// learnPrior makes the users' second moment of w the prior: the M-step for
-// w ~ N(0, S). A centred method first moves the mean of w into the mean of
-// theta; another does not know the users' total weight, so S is right up to a
-// factor, which scalePrior supplies.
-func (s *State) learnPrior(p *mat.SymDense, sd float64) {
+// learnPrior makes the users' second moment of w the prior, w ~ N(0, S): the
+// M-step. p is the users' sum of w~ w~^T + V, with noise sd. A centred method
+// first moves the mean of w into the mean of theta. Another does not know the
+// users' total weight, so p gives S up to a factor: its trace is size, the mean
+// square of ||w||, and where that is not known the prior is flat.
+//
+// Returns the floor of S's eigenvalues: a direction in which no w was seen
+// must stay open to later rounds, and noise must not make one negative.
+func (s *State) learnPrior(p *mat.SymDense, sd, size float64) (floor float64) {
 	r := s.Config.Rank
 	if r == 0 {
-		return
+		return 0
 	}
+	prior := mat.NewDense(r, r, make([]float64, r*r))
 	if !s.Config.Centred {
-		s.Model.Prior = make([]float64, r*r)
-		var trace float64
-		for a := range r {
-			for b := range r {
-				s.Model.Prior[a*r+b] = p.At(a, b)
-			}
-			trace += p.At(a, a)
-		}
-		if !(trace > 4*sd*math.Sqrt(float64(r))) {
+		trace := mat.Trace(p)
+		if !(size > 0 && trace > detection*sd*math.Sqrt(float64(r))) {
 			s.Model.Prior = nil
-			return
+			return 0
 		}
-		floats.Scale(1/trace, s.Model.Prior)
-		floorEigenvalues(s.Model.Prior, r, 0.01/float64(r))
-		return
+		prior.Scale(size/trace, p)
+		s.Model.Prior = prior.RawMatrix().Data
+		return smallestShare * size / float64(r)
 	}
 	mass := p.At(0, 0)
-	if !(mass > 4*sd) {
-		return
+	if !(mass > detection*sd) {
+		return smallestPrior
 	}
 	for a := range r {
 		wa := p.At(0, a+1) / mass
 		floats.AddScaled(s.Center, wa, s.column(a))
 		for b := range r {
-			s.Model.Prior[a*r+b] = p.At(a+1, b+1)/mass - wa*p.At(0, b+1)/mass
+			prior.Set(a, b, p.At(a+1, b+1)/mass-wa*p.At(0, b+1)/mass)
 		}
 	}
-	floorEigenvalues(s.Model.Prior, r, max(smallestPrior, sd/mass/4))
+	s.Model.Prior = prior.RawMatrix().Data
+	return max(smallestPrior, sd/mass/4)
 }
 
-// scalePrior gives the prior of a method that is not centred its size, the
-// mean square of ||w||; ok says whether that is known.
-func (s *State) scalePrior(square float64, ok bool) {
-	if !ok {
-		s.Model.Prior = nil
-		return
-	}
-	floats.Scale(square, s.Model.Prior)
-}
-
-// smallestPrior keeps the prior over w from becoming singular, in units of
-// the response's variance.
-const smallestPrior = 1e-4
-
-// floorEigenvalues raises the eigenvalues of a symmetric matrix to a floor.
-func floorEigenvalues(a []float64, n int, floor float64) {
-	s := mat.NewSymDense(n, nil)
-	for i := range n {
-		for j := i; j < n; j++ {
-			s.SetSym(i, j, (a[i*n+j]+a[j*n+i])/2)
-		}
-	}
-	var eigen mat.EigenSym
-	if !eigen.Factorize(s, true) {
-		return
-	}
-	var v mat.Dense
-	eigen.VectorsTo(&v)
-	clear(a)
-	for c, l := range eigen.Values(nil) {
-		for i := range n {
-			for j := range n {
-				a[i*n+j] += max(l, floor) * v.At(i, c) * v.At(j, c)
-			}
-		}
-	}
-}
+// The prior over w is not singular: an eigenvalue is at least smallestPrior, in
+// units of the response's variance, or smallestShare of the average one where
+// the method knows no such unit.
+const (
+	smallestPrior = 1e-4
+	smallestShare = 0.01
+)
 
 // retract brings U back to orthonormal columns, U = Q R, and the prior over w
-// with it: U w = Q (R w).
-func (s *State) retract() {
+// with it: U w = Q (R w), so S becomes R S R^T, eigenvalues at least floor.
+func (s *State) retract(floor float64) error {
 	d, r := s.Config.Dim, s.Config.Rank
 	if r == 0 {
-		return
+		return nil
 	}
-	u := mat.DenseCopyOf(mat.NewDense(r, d, s.Basis).T())
-	var qr mat.QR
-	qr.Factorize(u)
-	var q, upper mat.Dense
-	qr.QTo(&q)
-	qr.RTo(&upper)
-	for c := range r {
-		mat.Col(s.column(c), c, &q)
-	}
+	q, upper := thinQR(mat.NewDense(r, d, s.Basis).T())
+	s.Basis = q
 	if s.Model.Prior == nil {
-		return
+		return nil
 	}
-	rr := upper.Slice(0, r, 0, r)
-	var t, cov mat.Dense
-	t.Mul(rr, mat.NewDense(r, r, s.Model.Prior))
-	cov.Mul(&t, rr.T())
-	s.Model.Prior = make([]float64, r*r)
-	for a := range r {
-		for b := range r {
-			s.Model.Prior[a*r+b] = (cov.At(a, b) + cov.At(b, a)) / 2
-		}
-	}
+	prior := mat.NewDense(r, r, s.Model.Prior)
+	prior.Product(upper, prior, upper.T())
+	return floorEigenvalues(s.Model.Prior, r, floor)
 }
 
 // leastSquares minimises sum_i ||X_i (U w_i + b_i) - y_i||^2 over U from the
@@ -187,41 +146,37 @@ func (s *State) retract() {
 // the product of the worst cases that the paper clips to). The noise's
 // spectral norm is added to A as a proximal term towards the U at hand, so
 // that directions without signal stay where they are.
-func (s *State) leastSquares(sum []float64, sd float64) {
+func (s *State) leastSquares(sum []float64, sd, size float64) error {
 	d, cols := s.Config.Dim, s.Config.columns()
 	n := d * cols
 	a := unpack(sum[n:], n)
+	values, vectors, err := eigen(a)
+	if err != nil {
+		return err
+	}
+	largest := values[n-1]
+	if !(largest > 0) {
+		return nil // nobody had anything to say
+	}
+	// now - x = (A + proximal I)^-1 (A now - B), eigenvalues of A at least 0.
 	var now []float64
 	if s.Config.Centred {
 		now = append(now, s.Center...)
 	}
 	now = append(now, s.Basis...)
-	var eigen mat.EigenSym
-	if !eigen.Factorize(a, true) {
-		return
-	}
-	values := eigen.Values(nil)
-	if !(values[n-1] > 0) {
-		return
-	}
-	// x - now = (A + proximal I)^-1 (B - A now), eigenvalues of A at least 0.
 	proximal := spectralNoise(sd, n)
-	var v mat.Dense
-	eigen.VectorsTo(&v)
-	right := mat.NewVecDense(n, append([]float64(nil), sum[:n]...))
-	var an, c, step mat.VecDense
-	an.MulVec(a, mat.NewVecDense(n, now))
-	right.SubVec(right, &an)
-	c.MulVec(v.T(), right)
-	for i, l := range values {
-		curvature := max(l, 0) + proximal
-		if curvature > 1e-10*values[n-1] {
-			c.SetVec(i, -c.AtVec(i)/curvature)
-		} else {
-			c.SetVec(i, 0)
+	var residual, turned, step mat.VecDense
+	residual.MulVec(a, mat.NewVecDense(n, now))
+	residual.SubVec(&residual, mat.NewVecDense(n, sum[:n]))
+	turned.MulVec(vectors.T(), &residual)
+	for i, v := range values {
+		f := 0.0
+		if curvature := max(v, 0) + proximal; curvature > rounding*largest {
+			f = 1 / curvature
 		}
+		turned.SetVec(i, f*turned.AtVec(i))
 	}
-	step.MulVec(&v, &c)
+	step.MulVec(vectors, &turned)
 	s.move(mat.NewDense(cols, d, step.RawVector().Data))
 	// The second moment of w~ is A's partial trace over the features.
 	p := mat.NewSymDense(cols, nil)
@@ -234,6 +189,5 @@ func (s *State) leastSquares(sum []float64, sd float64) {
 			p.SetSym(i, j, t/float64(d))
 		}
 	}
-	s.learnPrior(p, sd/math.Sqrt(float64(d)))
-	s.retract()
+	return s.retract(s.learnPrior(p, sd/math.Sqrt(float64(d)), size))
 }

@@ -53,35 +53,31 @@ func (w *Whitening) Pull(dst, x []float64) {
 }
 
 // smallestEigenvalue is the share of the mean eigenvalue below which a
-// direction of the features counts as absent.
+// direction of the features counts as absent: below it lies the rounding of
+// sums over many users.
 const smallestEigenvalue = 1e-8
 
 // whiten replaces a diagonal W by W S^{-1/2}, S the noised second moment of
 // the features under the diagonal, of mean eigenvalue 1 and spectral noise nu.
+// Fails with ErrNotFinite.
 //
-// Eigenvalues that noise could have moved away from 1 are taken as 1: an
-// eigenvalue counts for what stands out of the noise (a positive-part
-// James-Stein factor on its deviation), so that without signal W stays as it
-// is; and none is taken as less than the noise, which would blow it up.
-func (w *Whitening) whiten(s *mat.SymDense, nu float64) {
-	d := s.SymmetricDim()
-	var eigen mat.EigenSym
-	if !eigen.Factorize(s, true) {
-		return
+// An eigenvalue's deviation from 1 counts for what stands out of the noise,
+// so that without signal W stays as it is; and none is taken as less than the
+// noise, as the inverse root of what noise made small would blow it up.
+func (w *Whitening) whiten(s *mat.SymDense, nu float64) error {
+	values, vectors, err := eigen(s)
+	if err != nil {
+		return err
 	}
-	values := eigen.Values(nil)
-	var vectors, root mat.Dense
-	eigen.VectorsTo(&vectors)
+	d := len(values)
 	changed := false
 	scaled := mat.NewDense(d, d, nil)
 	for c, v := range values {
 		deviation := v - 1
-		if nu > 0 {
-			deviation *= max(0, 1-nu*nu/(deviation*deviation))
-		}
+		deviation *= gain(math.Abs(deviation), nu)
 		changed = changed || deviation != 0
 		f := 0.0
-		if v := max(1+deviation, nu); v > smallestEigenvalue {
+		if v := max(1+deviation, min(nu, 1)); v > smallestEigenvalue {
 			f = 1 / math.Sqrt(v)
 		}
 		for i := range d {
@@ -89,11 +85,13 @@ func (w *Whitening) whiten(s *mat.SymDense, nu float64) {
 		}
 	}
 	if !changed {
-		return
+		return nil
 	}
+	var root mat.Dense
 	root.Mul(scaled, vectors.T())
 	w.Dense = root.RawMatrix().Data
 	for i, v := range w.Diagonal {
 		floats.Scale(v, w.Dense[i*d:(i+1)*d])
 	}
+	return nil
 }

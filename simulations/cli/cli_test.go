@@ -44,7 +44,7 @@ func TestDefaults(t *testing.T) {
 	if got, want := fmt.Sprintf("%+v %+v", cfg.Synthetic, cfg.Epsilons), fmt.Sprintf("%+v %+v", &preset.Population, preset.Epsilons); got != want {
 		t.Errorf("without flags: %s, want %s", got, want)
 	}
-	if cfg.Delta != 1e-6 || cfg.Seeds != 3 || cfg.Seed != 1 {
+	if cfg.Delta != 1e-6 || cfg.Seeds != 5 || cfg.Seed != 1 {
 		t.Errorf("delta %v, %d seeds from %d", cfg.Delta, cfg.Seeds, cfg.Seed)
 	}
 }
@@ -123,7 +123,7 @@ func TestDataDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Synthetic != nil || cfg.Rank != 4 || cfg.Sparsity != 0 || cfg.Delta != 1e-5 || cfg.Seeds != 5 ||
+	if cfg.Synthetic != nil || cfg.Rank != 6 || cfg.Sparsity != 0 || cfg.Delta != 1e-5 || cfg.Seeds != 5 ||
 		len(cfg.Epsilons) != 1 || cfg.Epsilons[0].Private() || strings.Join(cfg.Methods, " ") != "amht-lrs low-rank global local" {
 		t.Errorf("got %+v", cfg)
 	}

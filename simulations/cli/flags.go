@@ -148,6 +148,9 @@ func (f *flags) config(cmd *cobra.Command) (simulations.Config, error) {
 	if !changed("delta") {
 		cfg.Delta = simulations.DefaultDelta(users.Len(), true)
 	}
+	if !changed("rank") {
+		cfg.Rank = min(cfg.Rank, users.Dim())
+	}
 	if err := cfg.Validate(users.Len()); err != nil {
 		return cfg, err
 	}

@@ -125,8 +125,13 @@ func present(cmd *cobra.Command, f *flags, res *simulations.Result) error {
 		if err := printResult(cmd.OutOrStdout(), res, f.json); err != nil {
 			return err
 		}
-		if unwritten != nil {
+		if unwritten != nil { // the journal stays: --resume writes it without computing again
 			return fmt.Errorf("writing the report: %w", unwritten)
+		}
+		if f.out != "" && !res.Interrupted {
+			if err := simulations.RemoveJournal(f.out); err != nil {
+				return err
+			}
 		}
 	}
 	if res.Interrupted {

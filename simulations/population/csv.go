@@ -39,13 +39,17 @@ func OpenCSV(cfg CSV, seed uint64) (Population, error) {
 func (c CSV) Validate() error {
 	switch {
 	case c.Path == "":
-		return &FieldError{"path", "is empty"}
+		return &FieldError{"data", "no file is named"}
+	case c.Format == "":
+		return &FieldError{"format", "is missing: features or ratings"}
 	case c.Format != "features" && c.Format != "ratings":
 		return &FieldError{"format", fmt.Sprintf("%q is neither features nor ratings", c.Format)}
-	case math.IsNaN(c.Train) || math.IsInf(c.Train, 0) || c.Train <= 0:
-		return &FieldError{"train", fmt.Sprintf("%v is neither a count of samples nor a fraction below 1", c.Train)}
+	case c.Train == 0:
+		return &FieldError{"train", "is missing: the number of training samples of each user, or below 1 their fraction"}
+	case !(c.Train > 0) || math.IsInf(c.Train, 0):
+		return &FieldError{"train", fmt.Sprintf("%v is neither a number of samples nor a fraction", c.Train)}
 	case c.Train >= 1 && c.Train != math.Trunc(c.Train):
-		return &FieldError{"train", fmt.Sprintf("%v is not a whole count of samples", c.Train)}
+		return &FieldError{"train", fmt.Sprintf("%v is neither a whole number of samples nor a fraction below 1", c.Train)}
 	}
 	return nil
 }

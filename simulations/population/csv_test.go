@@ -314,13 +314,13 @@ func TestCSVConfigRefusals(t *testing.T) {
 		cfg  population.CSV
 		want string
 	}{
-		{population.CSV{Format: "features", Train: 1}, `path: is empty`},
+		{population.CSV{Format: "features", Train: 1}, `data: no file is named`},
 		{population.CSV{Path: "f", Format: "tsv", Train: 1}, `format: "tsv" is neither features nor ratings`},
-		{population.CSV{Path: "f", Format: "features"}, `train: 0 is neither a count of samples nor a fraction below 1`},
-		{population.CSV{Path: "f", Format: "features", Train: -3}, `train: -3 is neither a count of samples nor a fraction below 1`},
-		{population.CSV{Path: "f", Format: "features", Train: math.NaN()}, `train: NaN is neither a count of samples nor a fraction below 1`},
-		{population.CSV{Path: "f", Format: "ratings", Train: math.Inf(1)}, `train: +Inf is neither a count of samples nor a fraction below 1`},
-		{population.CSV{Path: "f", Format: "ratings", Train: 2.5}, `train: 2.5 is not a whole count of samples`},
+		{population.CSV{Path: "f", Format: "features"}, `train: is missing: the number of training samples of each user, or below 1 their fraction`},
+		{population.CSV{Path: "f", Format: "features", Train: -3}, `train: -3 is neither a number of samples nor a fraction`},
+		{population.CSV{Path: "f", Format: "features", Train: math.NaN()}, `train: NaN is neither a number of samples nor a fraction`},
+		{population.CSV{Path: "f", Format: "ratings", Train: math.Inf(1)}, `train: +Inf is neither a number of samples nor a fraction`},
+		{population.CSV{Path: "f", Format: "ratings", Train: 2.5}, `train: 2.5 is neither a whole number of samples nor a fraction below 1`},
 	} {
 		_, err := population.OpenCSV(c.cfg, 1)
 		if field := (*population.FieldError)(nil); !errors.As(err, &field) || err.Error() != c.want {

@@ -48,17 +48,18 @@ func (c Synthetic) Validate() error {
 		value   any
 		problem string
 	}{
-		{"clients", c.Clients >= 1, c.Clients, "must be at least 1"},
-		{"dim", c.Dim >= 1, c.Dim, "must be at least 1"},
-		{"rank", c.Rank >= 1, c.Rank, "must be at least 1"},
-		{"rank", c.Rank <= c.Dim, c.Rank, fmt.Sprintf("must be at most dim (%d)", c.Dim)},
-		{"sparsity", c.Sparsity >= 0, c.Sparsity, "must not be negative"},
-		{"sparsity", c.Sparsity <= c.Dim, c.Sparsity, fmt.Sprintf("must be at most dim (%d)", c.Dim)},
-		{"samples", c.Samples >= 1, c.Samples, "must be at least 1"},
-		{"label-noise", finite(c.LabelNoise) && c.LabelNoise >= 0, c.LabelNoise, "must be a number, not negative"},
-		{"w-scale", finite(c.WScale) && c.WScale >= 0, c.WScale, "must be a number, not negative"},
-		{"correlation", math.Abs(c.Correlation) < 1, c.Correlation, "must be between -1 and 1, exclusive"},
-		{"outliers", c.Outliers >= 0 && c.Outliers <= 1, c.Outliers, "must be a share from 0 to 1"},
+		{"clients", c.Clients >= 1, c.Clients, "is less than 1"},
+		{"clients", c.Clients <= math.MaxInt32, c.Clients, fmt.Sprintf("is more than %d", math.MaxInt32)},
+		{"dim", c.Dim >= 1, c.Dim, "is less than 1"},
+		{"rank", c.Rank >= 1, c.Rank, "is less than 1"},
+		{"rank", c.Rank <= c.Dim, c.Rank, fmt.Sprintf("is more than the %d features", c.Dim)},
+		{"sparsity", c.Sparsity >= 0, c.Sparsity, "is negative"},
+		{"sparsity", c.Sparsity <= c.Dim, c.Sparsity, fmt.Sprintf("is more than the %d features", c.Dim)},
+		{"samples", c.Samples >= 1, c.Samples, "is less than 1"},
+		{"label-noise", finite(c.LabelNoise) && c.LabelNoise >= 0, c.LabelNoise, "is not a standard deviation"},
+		{"w-scale", finite(c.WScale) && c.WScale >= 0, c.WScale, "is not a scale"},
+		{"correlation", math.Abs(c.Correlation) < 1, c.Correlation, "is not between -1 and 1"},
+		{"outliers", c.Outliers >= 0 && c.Outliers <= 1, c.Outliers, "is not a share from 0 to 1"},
 	} {
 		if !f.ok {
 			return &FieldError{f.field, fmt.Sprintf("%v %s", f.value, f.problem)}

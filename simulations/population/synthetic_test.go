@@ -340,22 +340,22 @@ func TestSyntheticRefusals(t *testing.T) {
 		change func(*population.Synthetic)
 		want   string
 	}{
-		{func(c *population.Synthetic) { c.Clients = 0 }, "clients: 0 must be at least 1"},
-		{func(c *population.Synthetic) { c.Dim = -1 }, "dim: -1 must be at least 1"},
-		{func(c *population.Synthetic) { c.Rank = 0 }, "rank: 0 must be at least 1"},
-		{func(c *population.Synthetic) { c.Rank = 51 }, "rank: 51 must be at most dim (50)"},
-		{func(c *population.Synthetic) { c.Sparsity = -1 }, "sparsity: -1 must not be negative"},
-		{func(c *population.Synthetic) { c.Sparsity = 51 }, "sparsity: 51 must be at most dim (50)"},
-		{func(c *population.Synthetic) { c.Samples = 0 }, "samples: 0 must be at least 1"},
-		{func(c *population.Synthetic) { c.LabelNoise = -0.1 }, "label-noise: -0.1 must be a number, not negative"},
-		{func(c *population.Synthetic) { c.LabelNoise = math.NaN() }, "label-noise: NaN must be a number, not negative"},
-		{func(c *population.Synthetic) { c.LabelNoise = math.Inf(1) }, "label-noise: +Inf must be a number, not negative"},
-		{func(c *population.Synthetic) { c.WScale = -1 }, "w-scale: -1 must be a number, not negative"},
-		{func(c *population.Synthetic) { c.WScale = math.NaN() }, "w-scale: NaN must be a number, not negative"},
-		{func(c *population.Synthetic) { c.Correlation = 1 }, "correlation: 1 must be between -1 and 1, exclusive"},
-		{func(c *population.Synthetic) { c.Correlation = math.NaN() }, "correlation: NaN must be between -1 and 1, exclusive"},
-		{func(c *population.Synthetic) { c.Outliers = 1.5 }, "outliers: 1.5 must be a share from 0 to 1"},
-		{func(c *population.Synthetic) { c.Outliers = math.NaN() }, "outliers: NaN must be a share from 0 to 1"},
+		{func(c *population.Synthetic) { c.Clients = 0 }, "clients: 0 is less than 1"},
+		{func(c *population.Synthetic) { c.Dim = -1 }, "dim: -1 is less than 1"},
+		{func(c *population.Synthetic) { c.Rank = 0 }, "rank: 0 is less than 1"},
+		{func(c *population.Synthetic) { c.Rank = 51 }, "rank: 51 is more than the 50 features"},
+		{func(c *population.Synthetic) { c.Sparsity = -1 }, "sparsity: -1 is negative"},
+		{func(c *population.Synthetic) { c.Sparsity = 51 }, "sparsity: 51 is more than the 50 features"},
+		{func(c *population.Synthetic) { c.Samples = 0 }, "samples: 0 is less than 1"},
+		{func(c *population.Synthetic) { c.LabelNoise = -0.1 }, "label-noise: -0.1 is not a standard deviation"},
+		{func(c *population.Synthetic) { c.LabelNoise = math.NaN() }, "label-noise: NaN is not a standard deviation"},
+		{func(c *population.Synthetic) { c.LabelNoise = math.Inf(1) }, "label-noise: +Inf is not a standard deviation"},
+		{func(c *population.Synthetic) { c.WScale = -1 }, "w-scale: -1 is not a scale"},
+		{func(c *population.Synthetic) { c.WScale = math.NaN() }, "w-scale: NaN is not a scale"},
+		{func(c *population.Synthetic) { c.Correlation = 1 }, "correlation: 1 is not between -1 and 1"},
+		{func(c *population.Synthetic) { c.Correlation = math.NaN() }, "correlation: NaN is not between -1 and 1"},
+		{func(c *population.Synthetic) { c.Outliers = 1.5 }, "outliers: 1.5 is not a share from 0 to 1"},
+		{func(c *population.Synthetic) { c.Outliers = math.NaN() }, "outliers: NaN is not a share from 0 to 1"},
 	} {
 		cfg := plain
 		c.change(&cfg)

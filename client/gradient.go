@@ -23,8 +23,8 @@ func (c *Contributor) update(dst []float64, s *lowrank.State, data Samples) erro
 	lowrank.MarkBin(c.layout.Part(lowrank.PartNoise, dst), floats.Norm(fit.Resid, 2)/math.Sqrt(free))
 	if part := c.layout.Part(lowrank.PartSize, dst); part != nil {
 		square := floats.Dot(fit.W, fit.W)
-		for c := range fit.W {
-			square += fit.Cov[c*len(fit.W)+c]
+		for a := range fit.W {
+			square += fit.Cov[a*len(fit.W)+a]
 		}
 		lowrank.MarkBin(part, math.Sqrt(square))
 	}

@@ -124,7 +124,7 @@ func TestDataDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Synthetic != nil || cfg.Rank != 6 || cfg.Sparsity != 0 || cfg.Delta != 1e-5 || cfg.Seeds != 5 ||
-		len(cfg.Epsilons) != 1 || cfg.Epsilons[0].Private() || strings.Join(cfg.Methods, " ") != "amht-lrs low-rank global local" {
+		len(cfg.Epsilons) != 1 || cfg.Epsilons[0].Private() || strings.Join(cfg.Methods, " ") != "amht-lrs global local" {
 		t.Errorf("got %+v", cfg)
 	}
 	if got, want := commandLine(cmd), "undertone simulate --data '"+path+"' --format ratings --train 0.5"; got != want {

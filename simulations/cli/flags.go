@@ -78,7 +78,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.Float64Var(&f.data.Train, "train", 0, "training samples of each user, a `number`, or below 1 their fraction; the others are held out")
 
 	fs = begin("Methods")
-	fs.StringSliceVar(&f.experiment.Methods, "methods", nil, "`list` of "+choices("methods")+" (default: all; oracle on simulated users only)")
+	fs.StringSliceVar(&f.experiment.Methods, "methods", nil, "`list` of "+choices("methods")+" (default: all that apply)")
 	fs.IntVar(&f.experiment.Rounds, "rounds", 0, "`updates` after the initialisation; 0 leaves the number to the schedule")
 	fs.StringVar(&f.experiment.Update, "update", "", "how U follows from the sum, a `rule`: "+choices("update")+" (default gradient)")
 	fs.StringVar(&f.experiment.Solver, "solver", "", "solver for w and b on the device, a `name`: "+choices("solver")+" (default pursuit)")
@@ -125,6 +125,9 @@ func (f *flags) config(cmd *cobra.Command) (simulations.Config, error) {
 		return cfg, &simulations.FieldError{Flag: "resume", Problem: "there is nothing to go on with where --out is empty"}
 	}
 
+	if !changed("methods") {
+		cfg.Methods = cfg.Applicable()
+	}
 	if cfg.Synthetic != nil {
 		clients := cfg.Synthetic.Clients
 		if !changed("delta") {

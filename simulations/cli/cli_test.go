@@ -64,7 +64,10 @@ func TestEveryFlagCounts(t *testing.T) {
 		{"--clients=200000", func(c *simulations.Config) { c.Synthetic.Clients, c.Delta = 200000, 1e-7 }},
 		{"--dim=60", func(c *simulations.Config) { c.Synthetic.Dim = 60 }},
 		{"--rank=2", func(c *simulations.Config) { c.Synthetic.Rank, c.Rank = 2, 2 }},
-		{"--sparsity=0", func(c *simulations.Config) { c.Synthetic.Sparsity, c.Sparsity = 0, 0 }},
+		{"--sparsity=0", func(c *simulations.Config) {
+			c.Synthetic.Sparsity, c.Sparsity = 0, 0
+			c.Methods = []string{"amht-lrs", "global", "local", "oracle"} // low-rank would be amht-lrs
+		}},
 		{"--samples=9", func(c *simulations.Config) { c.Synthetic.Samples = 9 }},
 		{"--label-noise=0", func(c *simulations.Config) { c.Synthetic.LabelNoise = 0 }},
 		{"--unequal-samples", func(c *simulations.Config) { c.Synthetic.UnequalSamples = true }},

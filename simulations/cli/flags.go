@@ -61,7 +61,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.preset, "preset", simulations.QuickPreset, "population and defaults, a `name` of those below")
 	fs.IntVar(&f.synthetic.Clients, "clients", 0, "users `t`")
 	fs.IntVar(&f.synthetic.Dim, "dim", 0, "features `d`")
-	fs.IntVar(&f.experiment.Rank, "rank", 0, "columns `r` of the shared U, of the users and of the model (for --data 4 with ratings, 2 with features)")
+	fs.IntVar(&f.experiment.Rank, "rank", 0, "columns `r` of the shared U, of the users and of the model (for --data 6, or d if that is less)")
 	fs.IntVar(&f.experiment.Sparsity, "sparsity", 0, "non-zeros `k` of each user's b, of the users and of the model (for --data 0)")
 	fs.IntVar(&f.synthetic.Samples, "samples", 0, "training samples `m` of each user")
 	fs.Float64Var(&f.synthetic.LabelNoise, "label-noise", 0, "standard deviation `sigma` of the responses' noise")

@@ -100,7 +100,7 @@ func (q *pursuit) search(k, width int) {
 func (q *pursuit) extend(to, from *partial, e expansion) {
 	b, p, t := &q.beam, q.p, len(from.support)
 	if !b.known[e.index] {
-		q.gramOf(b.column[e.index], e.index)
+		q.grams.gramColumn(b.column[e.index], e.index)
 		b.known[e.index] = true
 	}
 	to.support = append(append(to.support[:0], from.support...), e.index)

@@ -2,6 +2,9 @@ package client
 
 import "math"
 
+// The matrices here are r x r and k x k, a handful of entries, many of them a
+// second: less than what a call into LAPACK costs. All are row-major.
+
 // grow returns s with length n, in its own storage when that is enough.
 func grow[T any](s []T, n int) []T {
 	if cap(s) < n {
@@ -10,9 +13,20 @@ func grow[T any](s []T, n int) []T {
 	return s[:n]
 }
 
+// unit makes x the c-th unit vector.
+func unit(x []float64, c int) {
+	clear(x)
+	x[c] = 1
+}
+
+// smallestPivot is the share of a diagonal entry that must be left of it for
+// a matrix to count as positive definite.
+const smallestPivot = 1e-13
+
 // cholesky overwrites the lower triangle of the n x n matrix a with L,
-// L L^T = a. It reports whether a is positive definite to working precision.
-func cholesky(a []float64, n int) bool {
+// L L^T = a. It returns n if a is positive definite to working precision, else
+// the first row that depends on those before it.
+func cholesky(a []float64, n int) int {
 	for i := range n {
 		for j := range i + 1 {
 			s := a[i*n+j]
@@ -23,13 +37,13 @@ func cholesky(a []float64, n int) bool {
 				a[i*n+j] = s / a[j*n+j]
 				continue
 			}
-			if !(s > 1e-13*a[i*n+i]) {
-				return false
+			if !(s > smallestPivot*a[i*n+i]) {
+				return i
 			}
 			a[i*n+i] = math.Sqrt(s)
 		}
 	}
-	return true
+	return n
 }
 
 // forward solves L x = b in place.
@@ -54,18 +68,8 @@ func backward(l []float64, n int, x []float64) {
 	}
 }
 
-// invertSPD stores the inverse of the symmetric positive definite a in dst
-// and destroys a.
-func invertSPD(dst, a []float64, n int) bool {
-	if !cholesky(a, n) {
-		return false
-	}
-	for c := range n {
-		col := dst[c*n : (c+1)*n]
-		clear(col)
-		col[c] = 1
-		forward(a, n, col)
-		backward(a, n, col)
-	}
-	return true
+// cholSolve solves L L^T x = b in place.
+func cholSolve(l []float64, n int, x []float64) {
+	forward(l, n, x)
+	backward(l, n, x)
 }

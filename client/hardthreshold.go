@@ -8,6 +8,9 @@ import (
 )
 
 // Constants of the threshold schedule (Pal et al., Algorithm 1; 0 < c1 < 1/2).
+// Its fixed point is Delta = (alpha + c1 beta / sqrt(k)) / (1 - 2 c1), here
+// (c4 + c1 c5) B / sqrt(k). While b is zero, k coefficients of equal size have
+// size B / sqrt(k), so that c4 + c1 c5 < 1 or they are never found.
 const (
 	thresholdC1    = 0.25
 	thresholdC4    = 0.2

@@ -2,6 +2,7 @@ package client
 
 import (
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/floats"
 )
@@ -29,19 +30,30 @@ type pursuit struct {
 	coef    []float64   // |S|: b on the support
 	energy  float64     // how much the support lowers the residual sum of squares
 
-	gramOf func(dst []float64, s int) // stores c_j^T c_s for all j
+	grams gramColumns
 
-	w, resid, left, sub []float64
-	beam                beam
+	// p: what is left of alpha and norm2 once the support is in the fit.
+	resid, left []float64
+	w           []float64 // |S| x p: directions of the support's columns
+	sub         []float64
+	beam        beam
 }
+
+// gramColumns stores c_j^T c_s for all j in dst.
+type gramColumns interface{ gramColumn(dst []float64, s int) }
 
 // dependent is the share of a column's squared norm that must survive the
 // projection for the column to be usable: below, it is a combination of what
 // is already in the fit, to the precision that squaring leaves.
 const dependent = 1e-9
 
-func (q *pursuit) resize(p, k int) {
-	q.p = p
+// smallestGain is the share of the energy that a swap must add: less is
+// rounding, and swaps could go round in circles.
+const smallestGain = 1e-9
+
+// reset makes room for k of p columns, and empties the support.
+func (q *pursuit) reset(grams gramColumns, p, k int) {
+	q.p, q.grams = p, grams
 	q.alpha = grow(q.alpha, p)
 	q.norm2 = grow(q.norm2, p)
 	q.floor = grow(q.floor, p)
@@ -64,8 +76,7 @@ func (q *pursuit) resize(p, k int) {
 // greedy adds up to k indices, each time the one that lowers the residual
 // most.
 func (q *pursuit) greedy(k int) {
-	copy(q.resid, q.alpha)
-	copy(q.left, q.norm2)
+	q.start()
 	for len(q.support) < k {
 		best, gain := -1, 0.0
 		for j, a := range q.resid[:q.p] {
@@ -80,12 +91,18 @@ func (q *pursuit) greedy(k int) {
 	}
 }
 
+// start makes resid and left those of the empty support.
+func (q *pursuit) start() {
+	copy(q.resid, q.alpha)
+	copy(q.left, q.norm2)
+}
+
 // push adds index s to the support and takes its direction out of resid and
 // left.
 func (q *pursuit) push(s int) {
 	t := len(q.support)
 	g := q.gram[t]
-	q.gramOf(g, s)
+	q.grams.gramColumn(g, s)
 	q.support = append(q.support, s)
 	// h = the new column, orthogonal to the support before it, against all.
 	h := q.w[t*q.p : (t+1)*q.p]
@@ -113,21 +130,32 @@ func (q *pursuit) refine(limit int) {
 	q.solve()
 }
 
-// solve computes K, the coefficients and the energy of the support.
+// solve computes K, the coefficients and the energy of the support. An index
+// whose column depends on those before it, to working precision, leaves the
+// support. It reports whether any is left.
 func (q *pursuit) solve() bool {
-	n := len(q.support)
-	if n == 0 {
-		return false
-	}
-	for a := range n {
-		for b := range n {
-			q.sub[a*n+b] = q.gram[a][q.support[b]]
-		}
-	}
-	if !invertSPD(q.k[:n*n], q.sub[:n*n], n) {
-		return false
-	}
 	q.energy = 0
+	for {
+		n := len(q.support)
+		for a := range n {
+			for b := range n {
+				q.sub[a*n+b] = q.gram[a][q.support[b]]
+			}
+		}
+		bad := cholesky(q.sub[:n*n], n)
+		if bad == n {
+			break
+		}
+		q.support = slices.Delete(q.support, bad, bad+1)
+		g := q.gram[bad]
+		copy(q.gram[bad:n], q.gram[bad+1:n])
+		q.gram[n-1] = g
+	}
+	n := len(q.support)
+	for c := range n {
+		unit(q.k[c*n:(c+1)*n], c)
+		cholSolve(q.sub, n, q.k[c*n:(c+1)*n])
+	}
 	for a := range n {
 		var c float64
 		for b, s := range q.support {
@@ -136,7 +164,7 @@ func (q *pursuit) solve() bool {
 		q.coef[a] = c
 		q.energy += c * q.alpha[q.support[a]]
 	}
-	return true
+	return n > 0
 }
 
 // swap performs the best single exchange, if it improves the fit.
@@ -147,8 +175,7 @@ func (q *pursuit) solve() bool {
 // left + h_a^2, and costs coef_a^2 / K_aa.
 func (q *pursuit) swap() bool {
 	n, p := len(q.support), q.p
-	copy(q.resid, q.alpha)
-	copy(q.left, q.norm2)
+	q.start()
 	for a := range n {
 		floats.AddScaled(q.resid[:p], -q.coef[a], q.gram[a])
 		h := q.w[a*p : (a+1)*p]
@@ -160,7 +187,10 @@ func (q *pursuit) swap() bool {
 			q.left[j] -= v * q.gram[a][j]
 		}
 	}
-	from, to, best := -1, -1, 1e-9*q.energy
+	for _, s := range q.support {
+		q.left[s] = math.Inf(-1) // no candidate
+	}
+	from, to, best := -1, -1, smallestGain*q.energy
 	for a := range n {
 		h := q.w[a*p : (a+1)*p]
 		inv := 1 / q.k[a*n+a]
@@ -169,8 +199,7 @@ func (q *pursuit) swap() bool {
 		for j, v := range h {
 			left := q.left[j] + v*v*inv
 			r := q.resid[j] + c*v
-			// The index itself scores exactly its cost, so it is no candidate.
-			if r*r > (cost+best)*left && left > q.floor[j] && j != q.support[a] {
+			if left > q.floor[j] && r*r > (cost+best)*left {
 				from, to, best = a, j, r*r/left-cost
 			}
 		}
@@ -178,12 +207,7 @@ func (q *pursuit) swap() bool {
 	if from < 0 {
 		return false
 	}
-	for _, s := range q.support {
-		if s == to {
-			return false
-		}
-	}
 	q.support[from] = to
-	q.gramOf(q.gram[from], to)
+	q.grams.gramColumn(q.gram[from], to)
 	return true
 }

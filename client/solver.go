@@ -1,18 +1,21 @@
 package client
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
+	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/floats"
 )
 
-// Fit is the personal part of a user's model and what the solver knows of it.
-// It is valid until the solver's next Solve.
+// Fit is the personal part of a user's model and what the solver knows of it,
+// in units of the model's response scale. It is valid until the solver's next
+// Solve; Personal is what to keep.
 type Fit struct {
 	W       []float64 // r
 	Cov     []float64 // r x r: posterior covariance of w; zero under a flat prior
-	Support []int     // of b, indices into the columns of X
+	Support []int     // of b, indices into the columns of X, in no order
 	B       []float64 // on Support
 	Resid   []float64 // m: y - X (mean + U w + b)
 	// Freedom is the number of parameters that the fit has used up: the trace
@@ -20,9 +23,23 @@ type Fit struct {
 	Freedom float64
 }
 
-// Solver computes w and b for one user after another, given U. It has no
+// Solver computes w and b for one user after another, given U: steps 1 and 2
+// of the alternation (Pal et al., Algorithm 1) as one problem,
+//
+//	min ||y - X (mean + U w + b)||^2 + sigma^2 w^T S^-1 w,   ||b||_0 <= k,
+//
+// with S the model's prior over w, and no prior term without one. It has no
 // tuning knobs and, once its storage has grown to the largest user, does not
-// allocate. It serves one goroutine.
+// allocate. It serves one goroutine; no call depends on those before it.
+//
+// With p columns of X and s swaps (mostly 0 or 1) a fit makes 2r + k + s + 3
+// passes over the 8 m p bytes of X, in all
+//
+//	m p (2r + k + s + 3) + p (r^2 + r (3k + s) + k^2 (s + 3/2))
+//
+// multiply-adds to leading order; m p more with a mean. The users whose
+// residual the noise level does not explain take a beam search on top, with
+// up to p passes more.
 type Solver struct {
 	// Sparsity is k, the most non-zeros of b.
 	Sparsity int
@@ -30,23 +47,25 @@ type Solver struct {
 	HardThreshold bool
 
 	m, p, r int
-	x       []float64
-	u       [][]float64 // r columns of U (and the mean), on the user's columns
-	ubuf    []float64
-	mean    []float64
-	y       []float64
-	xu      []float64 // r x m
-	t       []float64 // r x p: (XU)^T X
-	gram    []float64 // r x r: A^T A + prior precision
-	chol    []float64
-	q       []float64 // r x p: L^-1 (XU)^T X
-	z       []float64 // r: L^-1 (XU)^T y
-	a0      []float64 // p: X^T y
-	col     []float64
-	prec    []float64
-	tmp     []float64
-	norm2   []float64 // p: squared norms of X's columns
-	trace   float64   // of gram
+	x       []float64 // m x p, the samples' own
+	y       []float64 // m: the responses less the mean's, scaled
+	u       []float64 // r x p: columns of U, on the user's columns
+	mean    []float64 // p
+
+	xu    []float64 // r x m: A = X U
+	t     []float64 // r x p: A^T X
+	a0    []float64 // p: X^T y
+	norm2 []float64 // p: squared norms of X's columns
+
+	prior []float64 // r x r: S^-1
+	gram  []float64 // r x r: A^T A
+	prec  []float64 // r x r: sigma^2 S^-1, and a ridge where it takes one
+	chol  []float64 // r x r: L, L L^T = M = A^T A + prec
+	q     []float64 // r x p: L^-1 A^T X
+	z     []float64 // r: L^-1 A^T y
+
+	column  []float64 // m
+	rows    []float64 // k x r
 	pursuit pursuit
 	hard    hard
 	fit     Fit
@@ -56,158 +75,119 @@ type Solver struct {
 // user's own.
 const noisePrior = 10.0
 
-// Solve fits w and b to the samples under the model.
-func (s *Solver) Solve(model *lowrank.Model, data Samples) *Fit {
-	s.load(model, data)
+// Solve fits w and b to the samples under the model. Without samples w is the
+// prior's mean, zero. Fails with ErrModel, ErrSamples or ErrNotFinite; there
+// is no fit then.
+func (s *Solver) Solve(model *lowrank.Model, data Samples) (*Fit, error) {
+	if err := checkModel(model); err != nil {
+		return nil, err
+	}
+	if err := data.check(model.Dim); err != nil {
+		return nil, err
+	}
+	return s.solve(model, data)
+}
+
+// checkModel fails with ErrModel or ErrNotFinite.
+func checkModel(m *lowrank.Model) error {
+	d, r := m.Dim, m.Rank
+	switch {
+	case d < 0 || r < 0 || len(m.U) != d*r:
+		return fmt.Errorf("%w: U has %d entries for %d x %d", ErrModel, len(m.U), d, r)
+	case m.Mean != nil && len(m.Mean) != d:
+		return fmt.Errorf("%w: a mean of %d features instead of %d", ErrModel, len(m.Mean), d)
+	case m.Prior != nil && len(m.Prior) != r*r:
+		return fmt.Errorf("%w: a prior of %d entries for rank %d", ErrModel, len(m.Prior), r)
+	case !(m.Scale*m.Scale <= largestSquare), !(math.Abs(m.NoiseVariance) <= largestSquare):
+		return fmt.Errorf("%w: scale %v, noise variance %v", ErrNotFinite, m.Scale, m.NoiseVariance)
+	case m.Scale < 0, m.NoiseVariance < 0:
+		return fmt.Errorf("%w: scale %v, noise variance %v", ErrModel, m.Scale, m.NoiseVariance)
+	}
+	return checkSize("model", m.U, m.Mean, m.Prior)
+}
+
+// solve is Solve for a model and samples that have passed their checks.
+func (s *Solver) solve(model *lowrank.Model, data Samples) (*Fit, error) {
+	if err := s.load(model, data); err != nil {
+		return nil, err
+	}
 	s.profile()
-	s.project(model, model.NoiseVariance)
-	s.sparse(model)
-	s.finish(model, model.NoiseVariance)
+	s.project(model.NoiseVariance)
+	s.choose(model.NoiseVariance)
+	s.finish(model.NoiseVariance)
 	if model.Prior != nil {
 		// The user's own noise: what the fit leaves, and the typical user's in
 		// so far as the samples are few.
 		free := max(0, float64(s.m)-s.fit.Freedom)
 		rss := floats.Dot(s.fit.Resid, s.fit.Resid)
 		own := (rss + noisePrior*model.NoiseVariance) / (free + noisePrior)
-		s.project(model, own)
 		for t, j := range s.pursuit.support {
-			s.gramColumn(s.pursuit.gram[t], j)
+			s.deflate(s.pursuit.gram[t], j, -1)
+		}
+		s.project(own)
+		for t, j := range s.pursuit.support {
+			s.deflate(s.pursuit.gram[t], j, 1)
 		}
 		s.pursuit.solve()
-		s.finish(model, own)
+		s.finish(own)
 	}
-	return &s.fit
+	f := &s.fit
+	for _, v := range [...][]float64{f.W, f.Cov, f.B, f.Resid} {
+		if !(floats.Dot(v, v) <= math.MaxFloat64) {
+			return nil, fmt.Errorf("%w: the fit", ErrNotFinite)
+		}
+	}
+	return f, nil
 }
 
-func (s *Solver) load(model *lowrank.Model, data Samples) {
-	d, r := model.Dim, model.Rank
-	p := d
-	if data.Columns != nil {
-		p = len(data.Columns)
-	}
-	s.m, s.p, s.r, s.x = len(data.Y), p, r, data.X
-	s.u = grow(s.u, r)
-	if data.Columns == nil {
-		for c := range r {
-			s.u[c] = model.Column(c)
-		}
-	} else {
-		s.ubuf = grow(s.ubuf, r*p)
-		for c := range r {
-			s.u[c] = s.ubuf[c*p : (c+1)*p]
-			full := model.Column(c)
-			for j, f := range data.Columns {
-				s.u[c][j] = full[f]
-			}
-		}
-	}
-	s.y = grow(s.y, s.m)
+// load takes over the samples, and the model on their columns.
+func (s *Solver) load(model *lowrank.Model, data Samples) error {
+	m, p, r := len(data.Y), data.Width(model.Dim), model.Rank
+	s.m, s.p, s.r, s.x = m, p, r, data.X
+	s.u = restrict(s.u, model.U, model.Dim, data.Columns)
+	s.y = grow(s.y, m)
 	copy(s.y, data.Y)
 	if scale := model.ResponseScale(); scale != 1 {
 		floats.Scale(1/scale, s.y)
 	}
 	if model.Mean != nil {
-		s.mean = grow(s.mean, p)
-		if data.Columns == nil {
-			copy(s.mean, model.Mean)
-		} else {
-			for j, f := range data.Columns {
-				s.mean[j] = model.Mean[f]
-			}
-		}
-		for i := range s.m {
-			s.y[i] -= floats.Dot(s.row(i), s.mean)
-		}
+		s.mean = restrict(s.mean, model.Mean, model.Dim, data.Columns)
+		gemv(blas.NoTrans, -1, s.x, m, p, s.mean, s.y)
 	}
-}
-
-func (s *Solver) row(i int) []float64 { return s.x[i*s.p : (i+1)*s.p] }
-
-// profile computes, in one pass over X, all that the choice of the support
-// needs once w is profiled out.
-func (s *Solver) profile() {
-	m, p, r := s.m, s.p, s.r
-	s.xu, s.t, s.q = grow(s.xu, r*m), grow(s.t, r*p), grow(s.q, r*p)
-	s.gram, s.chol = grow(s.gram, r*r), grow(s.chol, r*r)
-	s.z, s.a0, s.tmp = grow(s.z, r), grow(s.a0, p), grow(s.tmp, max(r, 1))
-	s.norm2 = grow(s.norm2, p)
-	s.pursuit.resize(p, s.room())
-	norm2 := s.pursuit.norm2
-	clear(s.t)
-	clear(s.a0)
-	clear(norm2)
-	for i := range m {
-		row := s.row(i)
-		for c := range r {
-			v := floats.Dot(row, s.u[c])
-			s.xu[c*m+i] = v
-			floats.AddScaled(s.t[c*p:(c+1)*p], v, row)
-		}
-		floats.AddScaled(s.a0, s.y[i], row)
-		for j, v := range row {
-			norm2[j] += v * v
-		}
+	if err := checkSize("scaled responses", s.y); err != nil {
+		return err
 	}
-	var trace float64
-	for a := range r {
-		for b := range a + 1 {
-			v := floats.Dot(s.xu[a*m:(a+1)*m], s.xu[b*m:(b+1)*m])
-			s.gram[a*r+b], s.gram[b*r+a] = v, v
-		}
-		trace += s.gram[a*r+a]
+	s.prior = grow(s.prior, r*r)
+	clear(s.prior)
+	if model.Prior == nil {
+		return nil
 	}
-	s.trace = trace
-	for j, v := range norm2 {
-		s.pursuit.floor[j] = dependent * v
-	}
-	copy(s.norm2, norm2)
-}
-
-// project takes out of the columns of X, and of y, what w explains when the
-// response noise has the given variance.
-func (s *Solver) project(model *lowrank.Model, variance float64) {
-	m, p, r := s.m, s.p, s.r
-	s.prec = grow(s.prec, r*r)
-	clear(s.prec)
-	if model.Prior != nil {
-		// Precision sigma^2 S^-1, in the units of A^T A.
-		copy(s.chol, model.Prior)
-		if invertSPD(s.prec, s.chol, r) {
-			floats.Scale(variance, s.prec)
-		} else {
-			clear(s.prec)
-		}
-	}
-	// Fewer samples than coordinates, or columns that coincide: the least
-	// ridge that squares leave visible gives the minimum-norm w.
-	for ridge := 0.0; ; ridge = max(100*ridge, 1e-10*(s.trace+1e-300)) {
-		floats.AddTo(s.chol, s.gram, s.prec)
-		for a := range r {
-			s.chol[a*r+a] += ridge
-		}
-		if cholesky(s.chol, r) {
-			break
-		}
+	s.chol = grow(s.chol, r*r)
+	if !s.factor(model.Prior, s.prior) { // s.prior is zero
+		return fmt.Errorf("%w: the prior is no covariance", ErrModel)
 	}
 	for c := range r {
-		s.z[c] = floats.Dot(s.xu[c*m:(c+1)*m], s.y)
+		unit(s.prior[c*r:(c+1)*r], c)
+		cholSolve(s.chol, r, s.prior[c*r:(c+1)*r])
 	}
-	forward(s.chol, r, s.z)
-	copy(s.q, s.t)
-	alpha, norm2 := s.pursuit.alpha, s.pursuit.norm2
-	copy(alpha, s.a0)
-	copy(norm2, s.norm2)
-	for c := range r { // forward substitution, a row of p columns at a time
-		qc := s.q[c*p : (c+1)*p]
-		for a := range c {
-			floats.AddScaled(qc, -s.chol[c*r+a], s.q[a*p:(a+1)*p])
-		}
-		floats.Scale(1/s.chol[c*r+c], qc)
-		floats.AddScaled(alpha, -s.z[c], qc)
-		for j, v := range qc {
-			norm2[j] -= v * v
+	return nil
+}
+
+// restrict stores the columns of x, each of d features, on the features
+// listed, all if columns is nil.
+func restrict(dst, x []float64, d int, columns []int32) []float64 {
+	if columns == nil {
+		dst = grow(dst, len(x))
+		copy(dst, x)
+		return dst
+	}
+	dst = dst[:0]
+	for ; len(x) >= d && d > 0; x = x[d:] {
+		for _, f := range columns {
+			dst = append(dst, x[f])
 		}
 	}
+	return dst
 }
 
 // room is the most indices that b may have: k, and as many as the samples can
@@ -225,31 +205,14 @@ func (s *Solver) room() int {
 	return n
 }
 
-// gramColumn stores c_j^T c_s for all j in dst.
-func (s *Solver) gramColumn(dst []float64, j int) {
-	clear(dst)
-	for i := range s.m {
-		row := s.row(i)
-		floats.AddScaled(dst, row[j], row)
-	}
-	for c := range s.r {
-		qc := s.q[c*s.p : (c+1)*s.p]
-		floats.AddScaled(dst, -qc[j], qc)
-	}
-}
-
-func (s *Solver) sparse(model *lowrank.Model) {
-	k := s.room()
+// choose finds the support of b.
+func (s *Solver) choose(noiseVariance float64) {
+	q, k := &s.pursuit, s.room()
 	if k == 0 {
 		return
 	}
-	if s.pursuit.gramOf == nil {
-		s.pursuit.gramOf = s.gramColumn
-	}
-	q := &s.pursuit
 	if s.HardThreshold {
-		copy(q.resid, q.alpha)
-		copy(q.left, q.norm2)
+		q.start()
 		for _, j := range s.threshold(k) {
 			if q.left[j] > q.floor[j] {
 				q.push(j)
@@ -263,7 +226,7 @@ func (s *Solver) sparse(model *lowrank.Model) {
 	// Single exchanges can end in a local minimum. What gives it away is a
 	// residual that the noise level, which all users share, does not explain.
 	for _, width := range searchWidths {
-		if model.NoiseVariance == 0 || s.residual() <= 4*model.NoiseVariance*float64(s.m-s.r-k) {
+		if noiseVariance == 0 || s.residual() <= 4*noiseVariance*float64(s.m-s.r-k) {
 			return
 		}
 		q.search(k, width)
@@ -279,84 +242,6 @@ func (s *Solver) residual() float64 {
 	return floats.Dot(s.y, s.y) - floats.Dot(s.z, s.z) - s.pursuit.energy
 }
 
-func (s *Solver) finish(model *lowrank.Model, variance float64) {
-	m, p, r := s.m, s.p, s.r
-	f, q := &s.fit, &s.pursuit
-	n := len(q.support)
-	f.Support = q.support
-	f.B = q.coef[:n]
-	f.W = grow(f.W, r)
-	f.Cov = grow(f.Cov, r*r)
-	f.Resid = grow(f.Resid, m)
-	copy(f.W, s.z)
-	for c := range r {
-		for a, j := range q.support {
-			f.W[c] -= s.q[c*p+j] * f.B[a]
-		}
-	}
-	backward(s.chol, r, f.W)
-	copy(f.Resid, s.y)
-	for c, w := range f.W {
-		floats.AddScaled(f.Resid, -w, s.xu[c*m:(c+1)*m])
-	}
-	for i := range m {
-		row := s.row(i)
-		for a, j := range q.support {
-			f.Resid[i] -= f.B[a] * row[j]
-		}
-	}
-	f.Freedom = float64(min(r, m) + n)
-	clear(f.Cov)
-	if model.Prior == nil {
-		return
-	}
-	// Cov / sigma^2 = M^-1 + (M^-1 T_S) K (M^-1 T_S)^T.
-	for c := range r {
-		col := f.Cov[c*r : (c+1)*r]
-		col[c] = 1
-		forward(s.chol, r, col)
-		backward(s.chol, r, col)
-	}
-	s.sub(n)
-	f.Freedom = float64(r+n) - floats.Dot(f.Cov, s.prec)
-	floats.Scale(variance, f.Cov)
-}
-
-// sub adds the share of the support's uncertainty to Cov.
-func (s *Solver) sub(n int) {
-	if n == 0 {
-		return
-	}
-	r, p, q := s.r, s.p, &s.pursuit
-	s.col = grow(s.col, n*r)
-	for a, j := range q.support {
-		v := s.col[a*r : (a+1)*r]
-		for c := range r {
-			v[c] = s.q[c*p+j]
-		}
-		backward(s.chol, r, v)
-	}
-	for a := range n {
-		for b := range n {
-			k := q.k[a*n+b]
-			for c := range r {
-				floats.AddScaled(s.fit.Cov[c*r:(c+1)*r], k*s.col[a*r+c], s.col[b*r:(b+1)*r])
-			}
-		}
-	}
-}
-
-// Fit returns the last Solve's result.
+// Fit returns the result of the last Solve, or of the last Contribute that
+// fitted, if it did not fail.
 func (s *Solver) Fit() *Fit { return &s.fit }
-
-// CrossResidual stores X^T resid (p) in dst: the residual's correlation with
-// every column.
-func (s *Solver) CrossResidual(dst []float64) {
-	clear(dst)
-	for i, e := range s.fit.Resid {
-		floats.AddScaled(dst, e, s.row(i))
-	}
-}
-
-// CrossGram returns (XU)^T X, r x p.
-func (s *Solver) CrossGram() []float64 { return s.t }

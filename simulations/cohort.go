@@ -215,7 +215,10 @@ func (c *cohort) measure(ctx context.Context, u *unit, p *plan, state *lowrank.S
 			u.pop.Train(i, &w.train)
 			var fit *client.Fit
 			if len(w.train.Y) > 0 {
-				fit = w.contributor.Solver.Solve(&state.Model, w.train)
+				var err error
+				if fit, err = w.contributor.Solver.Solve(&state.Model, w.train); err != nil {
+					return err
+				}
 			}
 			e := u.measure(w, t, i, &state.Model, fit)
 			u.keep(t, i, len(w.train.Y), e)

@@ -84,8 +84,8 @@ func (p Preset) Config() Config {
 	c := defaults()
 	c.Preset = p.Name
 	c.Synthetic = &synthetic
-	c.Methods = Choices("methods")
 	c.Rank, c.Sparsity = synthetic.Rank, synthetic.Sparsity
+	c.Methods = c.Applicable()
 	c.Epsilons = p.Epsilons
 	c.Seeds = p.Seeds
 	c.Delta = DefaultDelta(synthetic.Clients, false)
@@ -98,11 +98,26 @@ func (p Preset) Config() Config {
 func DataConfig(data population.CSV) Config {
 	c := defaults()
 	c.Data = &data
-	c.Methods = []string{AMHTLRS, LowRank, Global, Local}
 	c.Rank = 6
+	c.Methods = c.Applicable()
 	c.Epsilons = []Epsilon{Epsilon(math.Inf(1))}
 	c.Seeds = 5
 	return c
+}
+
+// Applicable returns the methods that say something different from each other:
+// without a sparse part low-rank is amht-lrs, and only of a synthetic
+// population is the truth known.
+func (c *Config) Applicable() []string {
+	methods := []string{AMHTLRS}
+	if c.Sparsity > 0 {
+		methods = append(methods, LowRank)
+	}
+	methods = append(methods, Global, Local)
+	if c.Synthetic != nil {
+		methods = append(methods, Oracle)
+	}
+	return methods
 }
 
 func defaults() Config {

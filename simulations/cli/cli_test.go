@@ -64,7 +64,10 @@ func TestEveryFlagCounts(t *testing.T) {
 		{"--clients=200000", func(c *simulations.Config) { c.Synthetic.Clients, c.Delta = 200000, 1e-7 }},
 		{"--dim=60", func(c *simulations.Config) { c.Synthetic.Dim = 60 }},
 		{"--rank=2", func(c *simulations.Config) { c.Synthetic.Rank, c.Rank = 2, 2 }},
-		{"--sparsity=0", func(c *simulations.Config) { c.Synthetic.Sparsity, c.Sparsity = 0, 0 }},
+		{"--sparsity=0", func(c *simulations.Config) {
+			c.Synthetic.Sparsity, c.Sparsity = 0, 0
+			c.Methods = []string{"amht-lrs", "global", "local", "oracle"} // low-rank would be amht-lrs
+		}},
 		{"--samples=9", func(c *simulations.Config) { c.Synthetic.Samples = 9 }},
 		{"--label-noise=0", func(c *simulations.Config) { c.Synthetic.LabelNoise = 0 }},
 		{"--unequal-samples", func(c *simulations.Config) { c.Synthetic.UnequalSamples = true }},
@@ -124,7 +127,7 @@ func TestDataDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Synthetic != nil || cfg.Rank != 6 || cfg.Sparsity != 0 || cfg.Delta != 1e-5 || cfg.Seeds != 5 ||
-		len(cfg.Epsilons) != 1 || cfg.Epsilons[0].Private() || strings.Join(cfg.Methods, " ") != "amht-lrs low-rank global local" {
+		len(cfg.Epsilons) != 1 || cfg.Epsilons[0].Private() || strings.Join(cfg.Methods, " ") != "amht-lrs global local" {
 		t.Errorf("got %+v", cfg)
 	}
 	if got, want := commandLine(cmd), "undertone simulate --data '"+path+"' --format ratings --train 0.5"; got != want {

@@ -61,7 +61,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.preset, "preset", simulations.QuickPreset, "population and defaults, a `name` of those below")
 	fs.IntVar(&f.synthetic.Clients, "clients", 0, "users `t`")
 	fs.IntVar(&f.synthetic.Dim, "dim", 0, "features `d`")
-	fs.IntVar(&f.experiment.Rank, "rank", 0, "columns `r` of the shared U, of the users and of the model (for --data 4 with ratings, 2 with features)")
+	fs.IntVar(&f.experiment.Rank, "rank", 0, "columns `r` of the shared U, of the users and of the model (for --data 6, or d if that is less)")
 	fs.IntVar(&f.experiment.Sparsity, "sparsity", 0, "non-zeros `k` of each user's b, of the users and of the model (for --data 0)")
 	fs.IntVar(&f.synthetic.Samples, "samples", 0, "training samples `m` of each user")
 	fs.Float64Var(&f.synthetic.LabelNoise, "label-noise", 0, "standard deviation `sigma` of the responses' noise")
@@ -78,7 +78,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.Float64Var(&f.data.Train, "train", 0, "training samples of each user, a `number`, or below 1 their fraction; the others are held out")
 
 	fs = begin("Methods")
-	fs.StringSliceVar(&f.experiment.Methods, "methods", nil, "`list` of "+choices("methods")+" (default: all; oracle on simulated users only)")
+	fs.StringSliceVar(&f.experiment.Methods, "methods", nil, "`list` of "+choices("methods")+" (default: all that apply)")
 	fs.IntVar(&f.experiment.Rounds, "rounds", 0, "`updates` after the initialisation; 0 leaves the number to the schedule")
 	fs.StringVar(&f.experiment.Update, "update", "", "how U follows from the sum, a `rule`: "+choices("update")+" (default gradient)")
 	fs.StringVar(&f.experiment.Solver, "solver", "", "solver for w and b on the device, a `name`: "+choices("solver")+" (default pursuit)")
@@ -125,6 +125,9 @@ func (f *flags) config(cmd *cobra.Command) (simulations.Config, error) {
 		return cfg, &simulations.FieldError{Flag: "resume", Problem: "there is nothing to go on with where --out is empty"}
 	}
 
+	if !changed("methods") {
+		cfg.Methods = cfg.Applicable()
+	}
 	if cfg.Synthetic != nil {
 		clients := cfg.Synthetic.Clients
 		if !changed("delta") {

@@ -11,7 +11,6 @@ package simulations
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -72,7 +71,7 @@ func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
 	}
 	defer book.close()
 	result := &Result{Version: ResultVersion, Config: cfg}
-	meter := newMeter(&cfg, todo, first.Len(), opts.Progress)
+	meter := newMeter(todo, first.Len(), opts.Progress)
 	people := &cohort{workers: opts.Workers, report: meter.add}
 	pop, popSeed := first, cfg.Seed
 	for i, u := range todo {
@@ -159,12 +158,14 @@ func units(cfg *Config, pop population.Population) ([]*unit, error) {
 				epsilons = []Epsilon{Epsilon(math.Inf(1))}
 			}
 			for _, e := range epsilons {
+				u := &unit{cfg: cfg, method: method, epsilon: e, seed: cfg.Seed + uint64(s)}
 				if !releasesNothing(method) {
-					if _, err := schedule(cfg, method, e, pop.Dim(), pop.Len()); err != nil {
+					var err error
+					if u.plan, err = schedule(cfg, method, e, pop.Dim(), pop.Len()); err != nil {
 						return nil, err
 					}
 				}
-				out = append(out, &unit{cfg: cfg, method: method, epsilon: e, seed: cfg.Seed + uint64(s)})
+				out = append(out, u)
 			}
 		}
 	}
@@ -215,59 +216,3 @@ func summarise(cfg *Config, runs []Run) []Summary {
 	}
 	return out
 }
-
-// meter counts client-rounds.
-type meter struct {
-	clients  int64
-	seeds    int
-	first    uint64
-	total    int64
-	done     int64
-	stage    string
-	expected map[*unit]int64
-	unitDone int64
-	tell     func(Progress)
-}
-
-func newMeter(cfg *Config, todo []*unit, clients int, tell func(Progress)) *meter {
-	m := &meter{clients: int64(clients), seeds: cfg.Seeds, first: cfg.Seed, expected: map[*unit]int64{}, tell: tell}
-	for _, u := range todo {
-		passes := 1
-		if !releasesNothing(u.method) {
-			if p, err := schedule(cfg, u.method, u.epsilon, 1, clients); err == nil {
-				passes = len(p.config.Phases()) + 1
-			}
-		}
-		m.expected[u] = int64(passes) * m.clients
-		m.total += m.expected[u]
-	}
-	return m
-}
-
-func (m *meter) begin(u *unit) {
-	m.unitDone = 0
-	m.stage = u.method
-	if !releasesNothing(u.method) {
-		m.stage += fmt.Sprintf(", epsilon %v", u.epsilon)
-	}
-	if m.seeds > 1 {
-		m.stage += fmt.Sprintf(", seed %d of %d", u.seed-m.first+1, m.seeds)
-	}
-	m.add(0)
-}
-
-func (m *meter) add(n int64) {
-	m.done += n
-	m.unitDone += n
-	if m.tell != nil {
-		m.tell(Progress{Done: m.done, Total: m.total, Stage: m.stage})
-	}
-}
-
-// end takes rounds that were not needed out of the total.
-func (m *meter) end(u *unit) {
-	m.total += m.unitDone - m.expected[u]
-	m.add(0)
-}
-
-func (m *meter) skip(u *unit) { m.done += m.expected[u] }

@@ -44,6 +44,6 @@ func Example() {
 	fmt.Printf("w = %.2f, b = %.2f on feature %d\n", own.W, own.B[0].Value, own.B[0].Feature)
 	fmt.Printf("prediction %.2f\n", y)
 	// Output:
-	// w = [2.00 -1.00], b = 3.00 on feature 4
-	// prediction 4.00
+	// w = [1.99 -0.99], b = 3.00 on feature 4
+	// prediction 3.99
 }

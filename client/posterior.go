@@ -43,7 +43,7 @@ func (s *Solver) finish(variance float64) {
 		f.Freedom -= floats.Dot(f.Cov, s.prec)
 	}
 	f.Freedom = max(0, min(f.Freedom, float64(m)))
-	if flat := floats.Dot(s.prior, s.prior) == 0; flat {
+	if !s.shared {
 		clear(f.Cov)
 	}
 	floats.Scale(variance, f.Cov)

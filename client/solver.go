@@ -14,7 +14,7 @@ import (
 // Solve; Personal is what to keep.
 type Fit struct {
 	W       []float64 // r
-	Cov     []float64 // r x r: posterior covariance of w; zero under a flat prior
+	Cov     []float64 // r x r: posterior covariance of w; zero unless the model has a prior
 	Support []int     // of b, indices into the columns of X, in no order
 	B       []float64 // on Support
 	Resid   []float64 // m: y - X (mean + U w + b)
@@ -28,7 +28,8 @@ type Fit struct {
 //
 //	min ||y - X (mean + U w + b)||^2 + sigma^2 w^T S^-1 w,   ||b||_0 <= k,
 //
-// with S the model's prior over w, and no prior term without one. It has no
+// with S the model's prior over w or, without one, that of the user's own
+// responses. It has no
 // tuning knobs and, once its storage has grown to the largest user, does not
 // allocate. It serves one goroutine; no call depends on those before it.
 //
@@ -57,12 +58,14 @@ type Solver struct {
 	a0    []float64 // p: X^T y
 	norm2 []float64 // p: squared norms of X's columns
 
-	prior []float64 // r x r: S^-1
-	gram  []float64 // r x r: A^T A
-	prec  []float64 // r x r: sigma^2 S^-1, and a ridge where it takes one
-	chol  []float64 // r x r: L, L L^T = M = A^T A + prec
-	q     []float64 // r x p: L^-1 A^T X
-	z     []float64 // r: L^-1 A^T y
+	prior  []float64 // r x r: S^-1
+	shared bool      // whether the prior is the model's
+	power  float64   // mean square of y
+	gram   []float64 // r x r: A^T A
+	prec   []float64 // r x r: sigma^2 S^-1, and a ridge where it takes one
+	chol   []float64 // r x r: L, L L^T = M = A^T A + prec
+	q      []float64 // r x p: L^-1 A^T X
+	z      []float64 // r: L^-1 A^T y
 
 	column  []float64 // m
 	rows    []float64 // k x r
@@ -112,25 +115,32 @@ func (s *Solver) solve(model *lowrank.Model, data Samples) (*Fit, error) {
 		return nil, err
 	}
 	s.profile()
-	s.project(model.NoiseVariance)
-	s.choose(model.NoiseVariance)
-	s.finish(model.NoiseVariance)
-	if model.Prior != nil {
-		// The user's own noise: what the fit leaves, and the typical user's in
-		// so far as the samples are few.
-		free := max(0, float64(s.m)-s.fit.Freedom)
-		rss := floats.Dot(s.fit.Resid, s.fit.Resid)
-		own := (rss + noisePrior*model.NoiseVariance) / (free + noisePrior)
-		for t, j := range s.pursuit.support {
-			s.deflate(s.pursuit.gram[t], j, -1)
-		}
-		s.project(own)
-		for t, j := range s.pursuit.support {
-			s.deflate(s.pursuit.gram[t], j, 1)
-		}
-		s.pursuit.solve()
-		s.finish(own)
+	first := model.NoiseVariance
+	if model.Prior == nil {
+		first = 0
 	}
+	s.project(first)
+	s.choose(model.NoiseVariance)
+	s.finish(first)
+	// The user's own noise: what the fit leaves, and the typical user's in so
+	// far as the samples are few. Before that is known, a sample of the user's
+	// whole response stands for it.
+	typical, weight := model.NoiseVariance, noisePrior
+	if model.Prior == nil {
+		typical, weight = s.power, 1
+	}
+	free := max(0, float64(s.m)-s.fit.Freedom)
+	rss := floats.Dot(s.fit.Resid, s.fit.Resid)
+	own := (rss + weight*typical) / (free + weight)
+	for t, j := range s.pursuit.support {
+		s.deflate(s.pursuit.gram[t], j, -1)
+	}
+	s.project(own)
+	for t, j := range s.pursuit.support {
+		s.deflate(s.pursuit.gram[t], j, 1)
+	}
+	s.pursuit.solve()
+	s.finish(own)
 	f := &s.fit
 	for _, v := range [...][]float64{f.W, f.Cov, f.B, f.Resid} {
 		if !(floats.Dot(v, v) <= math.MaxFloat64) {
@@ -159,7 +169,19 @@ func (s *Solver) load(model *lowrank.Model, data Samples) error {
 	}
 	s.prior = grow(s.prior, r*r)
 	clear(s.prior)
+	s.shared = model.Prior != nil
+	s.power = 0
+	if m > 0 {
+		s.power = floats.Dot(s.y, s.y) / float64(m)
+	}
 	if model.Prior == nil {
+		// w explains no more than the response's power: the user's own prior,
+		// w ~ N(0, (power/r) I), is next to flat unless the samples are few.
+		if s.power > 0 {
+			for c := range r {
+				s.prior[c*r+c] = float64(r) / s.power
+			}
+		}
 		return nil
 	}
 	s.chol = grow(s.chol, r*r)

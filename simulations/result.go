@@ -163,7 +163,9 @@ type Summary struct {
 	CI95    float64 `json:"ci95"`
 }
 
-// Timing is the cost of the whole experiment on the machine it ran on.
+// Timing is the cost of the whole experiment on the machine it ran on: the
+// seconds of its runs, client-rounds a second of these, and the most memory
+// that the process which ended it has had resident.
 type Timing struct {
 	Seconds               float64 `json:"seconds"`
 	ClientRoundsPerSecond float64 `json:"client_rounds_per_second"`

@@ -61,11 +61,21 @@ func (c *Contributor) moments(main []float64, s *lowrank.State, data Samples) {
 	d := s.Config.Dim
 	w := &c.white
 	w.load(&lowrank.Whitening{Diagonal: s.White.Diagonal}, d, data)
-	second := main[:d*(d+1)/2]
-	for i := range data.Y {
-		addOuter(second, d, w.row(i), w.columns, 1)
+	var second []float64
+	if d > lowrank.LargestMoment {
+		second = main[:d]
+		for i := range data.Y {
+			for j, v := range w.row(i) {
+				second[w.feature(j)] += v * v
+			}
+		}
+	} else {
+		second = main[:d*(d+1)/2]
+		for i := range data.Y {
+			addOuter(second, d, w.row(i), w.columns, 1)
+		}
+		packed(second, d)
 	}
-	packed(second, d)
 	if size := rms(data.Y); s.Config.Centred && size > 0 {
 		cross := main[len(second):]
 		for i, y := range data.Y {

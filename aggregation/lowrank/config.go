@@ -69,10 +69,18 @@ type Phase struct {
 	Share float64
 }
 
-// LargestMoment is the largest dimension whose d x d moment matrices are sent;
-// above it the initialisation is a sketch, and features are not whitened
-// beyond their scales.
+// LargestMoment is the largest dimension whose d x d moment matrices are sent.
+// Above it the initialisation is a sketch, and of the features' covariance
+// only the diagonal is learned.
 const LargestMoment = 256
+
+// momentLen is the number of coordinates of the features' second moment.
+func (c Config) momentLen() int {
+	if c.Dim > LargestMoment {
+		return c.Dim
+	}
+	return triangle(c.Dim)
+}
 
 // Phases is the schedule: what is released in which order, and what share of
 // the budget it gets. It is a function of public numbers only.
@@ -87,14 +95,11 @@ func (c Config) Phases() []Phase {
 	var phases []Phase
 	switch c.Features {
 	case Unscaled:
-		phases = append(phases, Phase{Scales, 0.05})
-		if c.Dim <= LargestMoment {
-			phases = append(phases, Phase{Moments, 0.15})
-		}
+		phases = append(phases, Phase{Scales, 0.05}, Phase{Moments, 0.15})
 	case OneHot:
 		phases = append(phases, Phase{Items, 0.2})
 	case Standard:
-		if c.Centred && c.Dim <= LargestMoment {
+		if c.Centred {
 			phases = append(phases, Phase{Moments, 0.2})
 		}
 	}
@@ -146,7 +151,7 @@ func (c Config) Layout(k Kind) aggregation.Layout {
 	case Items:
 		n = 2 * d
 	case Moments:
-		n = triangle(d)
+		n = c.momentLen()
 		if c.Centred {
 			n += d
 		}

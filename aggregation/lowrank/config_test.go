@@ -58,8 +58,11 @@ func checkPhases(t *testing.T, c Config) {
 	if updates != want {
 		t.Errorf("%+v: %d updates, want %d", c, updates, want)
 	}
-	if moments && c.Dim > LargestMoment {
-		t.Errorf("%+v: moments of %d features", c, c.Dim)
+	if want := c.Features == Unscaled || c.Features == Standard && c.Centred; moments != want {
+		t.Errorf("%+v: moments are released: %v", c, moments)
+	}
+	if n := c.Layout(Moments).Len(); c.Dim > LargestMoment && n > 2*c.Dim+histogramBins {
+		t.Errorf("%+v: %d coordinates of moments", c, n)
 	}
 }
 

@@ -119,7 +119,7 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 	if phase.Kind == Refine {
 		next.Change = next.distance(s)
 	}
-	if part := layout.Part(PartResponse, sum); part != nil && s.Step == 0 {
+	if part := layout.Part(PartResponse, sum); part != nil {
 		if size, _, ok := typical(part, sd); ok {
 			next.Model.Scale = size
 		}

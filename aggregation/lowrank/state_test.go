@@ -180,18 +180,26 @@ func TestResponseScale(t *testing.T) {
 	}
 }
 
-// TestResponseScaleStays: where an update is the first release, later ones
-// lay out the same part, and do not change the unit of the mean.
-func TestResponseScaleStays(t *testing.T) {
-	c := Config{Dim: LargestMoment + 1, Rounds: 2, Features: Standard, Centred: true}
-	s := c.Start()
-	for _, size := range []float64{30, 0.1} {
-		bins := make([]float64, histogramBins)
-		bins[Bin(size)] = 500
-		s = advance(t, s, map[string][]float64{PartResponse: bins}, 1)
-		if !within(s.Model.Scale, 30, math.Sqrt2) {
-			t.Errorf("release %d: scale %v, want about 30", s.Step, s.Model.Scale)
-		}
+// TestDiagonalMoments: above LargestMoment each feature is whitened by itself,
+// and the mean is the regression on each alone.
+func TestDiagonalMoments(t *testing.T) {
+	c := Config{Dim: LargestMoment + 1, Features: Standard, Centred: true, Rounds: 1}
+	sum := make([]float64, c.Layout(Moments).Len())
+	for j := range c.Dim {
+		sum[j] = 1 // the mean second moment
+	}
+	sum[0], sum[1] = 4, 0.25
+	sum[c.Dim] = 2 // x_0 y
+	s, err := c.Start().Advance(sum, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit := float64(c.Dim) / (float64(c.Dim) + 3 - 0.75)
+	if got, want := s.White.Diagonal[0], 1/math.Sqrt(4*unit); !within(got, want, 1.0001) {
+		t.Errorf("W_00 is %v, want %v", got, want)
+	}
+	if got := s.Model.Mean[0]; math.Abs(got-0.5) > 1e-9 {
+		t.Errorf("mean_0 is %v, want 2/4", got)
 	}
 }
 

@@ -42,28 +42,44 @@ func (s *State) learnScales(sum []float64, sd float64) {
 // learnMoments whitens the features by their noised second moment and, if the
 // method is centred, sets the mean to the pooled regression. A user sends
 // [X^T X ; X^T y / rms(y)], of norm 1 whatever its size, so the sum weighs users
-// evenly, and both parts alike.
+// evenly, and both parts alike. Above LargestMoment features it is the
+// diagonal of X^T X, and each feature is scaled by itself.
 func (s *State) learnMoments(sum []float64, sd float64) error {
-	d := s.Config.Dim
-	n := triangle(d)
-	second := unpack(sum[:n], d)
-	trace := mat.Trace(second)
+	d, n := s.Config.Dim, s.Config.momentLen()
+	var second *mat.SymDense
+	trace := 0.0
+	if n == d {
+		trace = floats.Sum(sum[:d])
+	} else {
+		second = unpack(sum[:n], d)
+		trace = mat.Trace(second)
+	}
 	if !(trace > detection/2*sd*math.Sqrt(float64(d))) { // in noise of the trace itself
 		return nil
 	}
 	unit := float64(d) / trace
-	second.ScaleSym(unit, second)
-	if err := s.White.whiten(second, spectralNoise(sd, d)*unit); err != nil {
-		return err
+	cross := slices.Clone(sum[n:])
+	floats.Scale(unit, cross)
+	diagonal := slices.Clone(s.White.Diagonal)
+	if second == nil {
+		if s.White.Diagonal == nil {
+			s.White.Diagonal = slices.Repeat([]float64{1}, d)
+		}
+		for j := range d {
+			s.White.Diagonal[j] *= inverseRoot(sum[j]*unit, sd*unit)
+		}
+	} else {
+		second.ScaleSym(unit, second)
+		if err := s.White.whiten(second, spectralNoise(sd, d)*unit); err != nil {
+			return err
+		}
 	}
 	if !s.Config.Centred {
 		return nil
 	}
 	// The statistics were taken under the diagonal; W^T turns the cross moment
 	// once that diagonal is taken out of it again.
-	cross := slices.Clone(sum[n:])
-	floats.Scale(unit, cross)
-	for i, v := range s.White.Diagonal {
+	for i, v := range diagonal {
 		if v != 0 {
 			cross[i] /= v
 		}

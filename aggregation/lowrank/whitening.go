@@ -57,13 +57,24 @@ func (w *Whitening) Pull(dst, x []float64) {
 // sums over many users.
 const smallestEigenvalue = 1e-8
 
+// inverseRoot returns v^-1/2 for an eigenvalue v of mean 1 with noise nu, and 0
+// for one that is absent. Its deviation from 1 counts for what stands out of
+// the noise, and it is not taken as less than the noise, as the inverse root
+// of what noise made small would blow it up.
+func inverseRoot(v, nu float64) float64 {
+	deviation := v - 1
+	deviation *= gain(math.Abs(deviation), nu)
+	if v := max(1+deviation, min(nu, 1)); v > smallestEigenvalue {
+		return 1 / math.Sqrt(v)
+	}
+	return 0
+}
+
 // whiten replaces a diagonal W by W S^{-1/2}, S the noised second moment of
 // the features under the diagonal, of mean eigenvalue 1 and spectral noise nu.
 // Fails with ErrNotFinite.
 //
-// An eigenvalue's deviation from 1 counts for what stands out of the noise,
-// so that without signal W stays as it is; and none is taken as less than the
-// noise, as the inverse root of what noise made small would blow it up.
+// Without signal W stays as it is; see inverseRoot.
 func (w *Whitening) whiten(s *mat.SymDense, nu float64) error {
 	values, vectors, err := eigen(s)
 	if err != nil {
@@ -73,13 +84,8 @@ func (w *Whitening) whiten(s *mat.SymDense, nu float64) error {
 	changed := false
 	scaled := mat.NewDense(d, d, nil)
 	for c, v := range values {
-		deviation := v - 1
-		deviation *= gain(math.Abs(deviation), nu)
-		changed = changed || deviation != 0
-		f := 0.0
-		if v := max(1+deviation, min(nu, 1)); v > smallestEigenvalue {
-			f = 1 / math.Sqrt(v)
-		}
+		f := inverseRoot(v, nu)
+		changed = changed || f != 1
 		for i := range d {
 			scaled.Set(i, c, f*vectors.At(i, c))
 		}

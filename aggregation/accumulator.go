@@ -19,6 +19,10 @@ var ErrOverflow = errors.New("aggregation: the sum overflows")
 // ErrLength says that a vector does not have the accumulator's length.
 var ErrLength = errors.New("aggregation: vector of another length")
 
+// ErrTooFew says that fewer vectors were added than a release needs: the
+// noise shares of too few clients do not make up the noise that was charged.
+var ErrTooFew = errors.New("aggregation: too few contributions")
+
 // Accumulator is a sum of integer vectors and their number. The zero value is
 // not usable; see NewAccumulator. It serves one goroutine.
 type Accumulator struct {
@@ -51,6 +55,15 @@ func (a *Accumulator) Merge(b *Accumulator) error {
 
 // Sum returns the sum, which the accumulator goes on using.
 func (a *Accumulator) Sum() []int64 { return a.sum }
+
+// Release returns the sum if at least nMin vectors make it up, and ErrTooFew
+// otherwise. The accumulator goes on using what it returns.
+func (a *Accumulator) Release(nMin int) ([]int64, error) {
+	if a.count < nMin {
+		return nil, fmt.Errorf("%w: %d of %d", ErrTooFew, a.count, nMin)
+	}
+	return a.sum, nil
+}
 
 // Count is the number of vectors added.
 func (a *Accumulator) Count() int { return a.count }

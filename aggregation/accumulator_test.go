@@ -174,3 +174,18 @@ func BenchmarkAdd(b *testing.B) {
 		}
 	}
 }
+
+// TestReleaseNeedsNMin: fewer contributions than the noise was split for
+// release nothing.
+func TestReleaseNeedsNMin(t *testing.T) {
+	a := aggregation.NewAccumulator(2)
+	for n := range 3 {
+		sum, err := a.Release(2)
+		if few := n < 2; few != errors.Is(err, aggregation.ErrTooFew) || few != (sum == nil) {
+			t.Errorf("%d of 2: %v, %v", n, sum, err)
+		}
+		if err := a.Add([]int64{1, -1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

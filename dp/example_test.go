@@ -20,7 +20,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	if err := lattice.Capacity(clients, bound, sigma); err != nil {
+	if err := lattice.Capacity(clients, bound, sigma.Float64()); err != nil {
 		panic(err)
 	}
 	share, _, err := noise.Share(sigma, clients)

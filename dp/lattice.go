@@ -197,7 +197,7 @@ const noiseTail = 14
 // coordinates. Otherwise the sum would wrap around: private still, and useless.
 //
 // Fails with the errors of [Lattice.Bound], or a *[CapacityError].
-func (l Lattice) Capacity(n int, bound float64, sigma noise.Sigma) error {
+func (l Lattice) Capacity(n int, bound, sigma float64) error {
 	if n < 0 {
 		panic("dp: a negative number of contributions")
 	}
@@ -208,7 +208,7 @@ func (l Lattice) Capacity(n int, bound float64, sigma noise.Sigma) error {
 	e := &CapacityError{
 		Clients: n,
 		Sum:     float64(n) * float64(most),
-		Noise:   math.Ceil(noiseTail * sigma.Float64()),
+		Noise:   math.Ceil(noiseTail * sigma),
 		Limit:   float64(l.limit()),
 	}
 	// In floats each term is off by less than 2^-50 of itself, which is well

@@ -254,14 +254,14 @@ func TestCapacity(t *testing.T) {
 		{"noise on top", 30000, noise.Sigma(14_000_000 << 20), false},
 		{"noise alone", 1, noise.Sigma(200_000_000 << 20), false},
 	} {
-		err := l.Capacity(c.n, 1, c.sigma)
+		err := l.Capacity(c.n, 1, c.sigma.Float64())
 		var capacity *dp.CapacityError
 		if c.fits && err != nil || !c.fits && !errors.As(err, &capacity) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	const want = "dp: the sum of contributions does not fit the lattice: 40000 clients add up to 2.62144e+09 and noise to 7, of at most 2.147483647e+09: use fewer ScaleBits or more ModulusBits"
-	if err := l.Capacity(40000, 1, noise.MinSigma); err == nil || err.Error() != want {
+	if err := l.Capacity(40000, 1, noise.MinSigma.Float64()); err == nil || err.Error() != want {
 		t.Errorf("%v", err)
 	}
 }

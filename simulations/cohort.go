@@ -170,7 +170,11 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 		},
 		func(w *worker, i int, t *tally) error {
 			u.pop.Train(i, &w.train)
-			if err := w.contributor.Contribute(w.vector, state, w.train); err != nil {
+			// A device that fails must not show it: its zeros are rounded and
+			// noised like any contribution.
+			err := w.contributor.Contribute(w.vector, state, w.train)
+			failed := errors.Is(err, client.ErrNotFinite) || errors.Is(err, client.ErrSamples)
+			if err != nil && !failed {
 				return err
 			}
 			w.source.Reset(u.noiseSeed(), uint64(state.Step), uint64(i))
@@ -180,7 +184,7 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 			if w.sampler != nil {
 				w.sampler.Add(w.encoded)
 			}
-			if out.measured && len(w.train.Y) > 0 {
+			if out.measured && len(w.train.Y) > 0 && !failed {
 				u.measure(w, t, i, &state.Model, w.contributor.Solver.Fit())
 			} else if out.measured {
 				u.measure(w, t, i, &state.Model, nil)
@@ -191,8 +195,12 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 	if err != nil {
 		return nil, err
 	}
+	sum, err := total.Release(u.cfg.nMin(clients))
+	if err != nil {
+		return nil, err
+	}
 	out.sum = make([]float64, n)
-	lattice.Decode(out.sum, total.Sum())
+	lattice.Decode(out.sum, sum)
 	if out.measured {
 		out.metrics = u.metrics(tallies, &state.Model)
 	}

@@ -50,6 +50,8 @@ var (
 	// ErrUnfinished says that Options.Dir holds the journal of an experiment
 	// that was stopped, and that Options.Resume does not ask to go on with it.
 	ErrUnfinished = errors.New("the journal is of an experiment that was stopped")
+	// ErrInUse says that another process works in Options.Dir.
+	ErrInUse = errors.New("another process is at work here")
 )
 
 // Simulate performs the experiment. When ctx is cancelled it returns what is
@@ -75,6 +77,10 @@ func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
 	people := &cohort{workers: opts.Workers, report: meter.add}
 	pop, popSeed := first, cfg.Seed
 	for i, u := range todo {
+		if ctx.Err() != nil {
+			result.Interrupted = true
+			break
+		}
 		if run, ok := book.finished(u); ok {
 			result.Runs = append(result.Runs, run)
 			meter.skip(u)
@@ -89,7 +95,7 @@ func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
 		u.pop, u.cohort = pop, people
 		meter.begin(u)
 		start := time.Now()
-		at, spent := book.checkpoint(i)
+		at, spent := book.checkpoint(i, u)
 		run, err := u.run(ctx, at, func(p progressState) error {
 			return book.save(i, p, spent+time.Since(start))
 		})
@@ -150,23 +156,26 @@ func units(cfg *Config, pop population.Population) ([]*unit, error) {
 	if err := cfg.ValidateDim(pop.Dim()); err != nil {
 		return nil, err
 	}
+	var one []*unit // of the first seed; plans depend on no seed
+	for _, method := range cfg.Methods {
+		if releasesNothing(method) {
+			one = append(one, &unit{cfg: cfg, method: method, epsilon: Epsilon(math.Inf(1))})
+			continue
+		}
+		for _, e := range cfg.Epsilons {
+			p, err := schedule(cfg, method, e, pop.Dim(), pop.Len())
+			if err != nil {
+				return nil, err
+			}
+			one = append(one, &unit{cfg: cfg, method: method, epsilon: e, plan: p})
+		}
+	}
 	var out []*unit
 	for s := range cfg.Seeds {
-		for _, method := range cfg.Methods {
-			epsilons := cfg.Epsilons
-			if releasesNothing(method) {
-				epsilons = []Epsilon{Epsilon(math.Inf(1))}
-			}
-			for _, e := range epsilons {
-				u := &unit{cfg: cfg, method: method, epsilon: e, seed: cfg.Seed + uint64(s)}
-				if !releasesNothing(method) {
-					var err error
-					if u.plan, err = schedule(cfg, method, e, pop.Dim(), pop.Len()); err != nil {
-						return nil, err
-					}
-				}
-				out = append(out, u)
-			}
+		for _, u := range one {
+			copied := *u
+			copied.seed = cfg.Seed + uint64(s)
+			out = append(out, &copied)
 		}
 	}
 	return out, nil

@@ -346,6 +346,100 @@ func TestHarderPopulations(t *testing.T) {
 	}
 }
 
+// TestManyFeatures: above the dimension whose moment matrices are sent, every
+// method still has a release to begin with.
+func TestManyFeatures(t *testing.T) {
+	cfg := small()
+	cfg.Synthetic = &population.Synthetic{Clients: 60, Dim: lowrank.LargestMoment + 1, Rank: 2, Sparsity: 1, Samples: 20, LabelNoise: 0.1}
+	cfg.Methods, cfg.Seeds, cfg.Rounds = Choices("methods"), 1, 2
+	for _, s := range simulate(t, cfg, Options{}).Summary {
+		if math.IsNaN(s.Mean) {
+			t.Errorf("%s of %s is NaN", s.Metric, s.Method)
+		}
+	}
+}
+
+// TestNoSpread: a measure that does not apply is left out, and the result
+// can still be written.
+func TestNoSpread(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "flat.csv")
+	text := "user,item,rating\n"
+	for _, u := range []string{"a", "b", "c", "d"} {
+		for _, i := range []string{"x", "y", "z", "v"} {
+			text += u + "," + i + ",3\n"
+		}
+	}
+	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	cfg := small()
+	cfg.Synthetic, cfg.Data = nil, &population.CSV{Path: path, Format: "ratings", Train: 2}
+	cfg.Methods, cfg.Delta = []string{AMHTLRS, Global, Local}, 1e-3
+	r := simulate(t, cfg, Options{})
+	if _, err := json.Marshal(r); err != nil {
+		t.Error(err)
+	}
+	for _, s := range r.Summary {
+		if s.Metric == ExplainedVariance {
+			t.Errorf("%s explains %v of no variance", s.Method, s.Mean)
+		}
+	}
+}
+
+// TestDamagedCheckpoint: what the checksum or the plan refuses is computed
+// again.
+func TestDamagedCheckpoint(t *testing.T) {
+	cfg := small()
+	cfg.Seeds = 1
+	want := runs(t, simulate(t, cfg, Options{}))
+	for _, damage := range []func([]byte) []byte{
+		func(b []byte) []byte { return b[:len(b)/2] },
+		func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		func([]byte) []byte {
+			b := []byte(`{"unit":0,"at":{"state":{"step":99}}}`)
+			return append([]byte(checksum(b)+"\n"), b...)
+		},
+	} {
+		dir := t.TempDir()
+		ctx, cancel := context.WithCancel(context.Background())
+		if _, err := Simulate(ctx, cfg, Options{Dir: dir, Progress: func(p Progress) {
+			if p.Done > 700 {
+				cancel()
+			}
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		path := filepath.Join(dir, checkpointName)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, damage(b), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if got := runs(t, simulate(t, cfg, Options{Dir: dir, Resume: true})); got != want {
+			t.Error("a damaged checkpoint changes the result")
+		}
+	}
+}
+
+// TestOneProcessADirectory: a second one is turned away.
+func TestOneProcessADirectory(t *testing.T) {
+	dir := t.TempDir()
+	cfg := small()
+	tried := false
+	simulate(t, cfg, Options{Dir: dir, Progress: func(Progress) {
+		if tried {
+			return
+		}
+		tried = true
+		if _, err := Simulate(context.Background(), cfg, Options{Dir: dir, Resume: true}); !errors.Is(err, ErrInUse) {
+			t.Errorf("got %v, want ErrInUse", err)
+		}
+	}})
+}
+
 func TestPanicInAWorkerReachesTheCaller(t *testing.T) {
 	c := &cohort{workers: 2}
 	defer func() {

@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // A journal makes an experiment resumable. It is two files in Options.Dir:
@@ -19,11 +22,14 @@ import (
 // that a crash cut short is dropped.
 type journal struct {
 	dir   string
+	lock  *flock.Flock
 	file  *os.File
 	runs  []Run
 	saved *checkpoint
 }
 
+// checkpoint is where a run stands. Its file holds the CRC-32C of the JSON on
+// a line of its own, then the JSON; one that does not fit is as good as none.
 type checkpoint struct {
 	Unit    int           `json:"unit"`
 	Seconds float64       `json:"seconds"`
@@ -33,6 +39,7 @@ type checkpoint struct {
 const (
 	journalName    = "journal.jsonl"
 	checkpointName = "checkpoint.json"
+	lockName       = ".undertone.lock" // held while an experiment runs
 )
 
 func openJournal(cfg *Config, opts Options) (*journal, error) {
@@ -43,6 +50,18 @@ func openJournal(cfg *Config, opts Options) (*journal, error) {
 	if err := os.MkdirAll(j.dir, 0o777); err != nil {
 		return nil, err
 	}
+	j.lock = flock.New(filepath.Join(j.dir, lockName))
+	if held, err := j.lock.TryLock(); err != nil {
+		return nil, err
+	} else if !held {
+		return nil, fmt.Errorf("%s: %w", j.dir, ErrInUse)
+	}
+	opened := false
+	defer func() {
+		if !opened {
+			j.close()
+		}
+	}()
 	path := filepath.Join(j.dir, journalName)
 	head, err := json.Marshal(cfg)
 	if err != nil {
@@ -73,7 +92,11 @@ func openJournal(cfg *Config, opts Options) (*journal, error) {
 			return nil, err
 		}
 	}
-	return j, os.Rename(path+".new", path)
+	if err := os.Rename(path+".new", path); err != nil {
+		return nil, err
+	}
+	opened = true
+	return j, nil
 }
 
 func (j *journal) load(old, head []byte) error {
@@ -96,8 +119,9 @@ func (j *journal) load(old, head []byte) error {
 	if err != nil {
 		return err
 	}
+	sum, body, _ := bytes.Cut(b, []byte("\n"))
 	var c checkpoint
-	if json.Unmarshal(b, &c) == nil && c.At.State != nil {
+	if string(sum) == checksum(body) && json.Unmarshal(body, &c) == nil {
 		j.saved = &c
 	}
 	return nil
@@ -113,10 +137,19 @@ func (j *journal) finished(u *unit) (Run, bool) {
 	return Run{}, false
 }
 
+// checksum is the CRC-32C of b in hexadecimal.
+func checksum(b []byte) string {
+	return fmt.Sprintf("%08x", crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+}
+
 // checkpoint returns where the unit of that index was stopped, and the time
-// spent on it; nil if it had not begun.
-func (j *journal) checkpoint(unit int) (*progressState, time.Duration) {
-	if j.saved == nil || j.saved.Unit != unit {
+// spent on it; nil if it had not begun, or had by another plan.
+func (j *journal) checkpoint(unit int, u *unit) (*progressState, time.Duration) {
+	if j.saved == nil || j.saved.Unit != unit || u.plan == nil {
+		return nil, 0
+	}
+	at := &j.saved.At
+	if at.State == nil || at.State.Config != u.plan.config || at.State.Step != len(at.Rounds) || at.State.Step > len(u.plan.shares) {
 		return nil, 0
 	}
 	return &j.saved.At, time.Duration(j.saved.Seconds * float64(time.Second))
@@ -131,6 +164,7 @@ func (j *journal) save(unit int, at progressState, spent time.Duration) error {
 	if err != nil {
 		return err
 	}
+	b = append([]byte(checksum(b)+"\n"), b...)
 	path := filepath.Join(j.dir, checkpointName)
 	if err := os.WriteFile(path+".new", b, 0o666); err != nil {
 		return err
@@ -162,6 +196,9 @@ func (j *journal) line(b []byte) error {
 func (j *journal) close() {
 	if j.file != nil {
 		j.file.Close()
+	}
+	if j.lock != nil {
+		j.lock.Unlock()
 	}
 }
 

@@ -110,18 +110,24 @@ func (u *unit) metrics(tallies []tally, m *lowrank.Model) map[string]float64 {
 		all.sum += t.sum
 		all.power += t.power
 	}
-	truth, ok := u.pop.(population.Truth)
-	if !ok {
-		spread := all.power - all.sum*all.sum/all.samples
-		return map[string]float64{
-			RMSE:              math.Sqrt(all.errors / all.samples),
-			ExplainedVariance: 1 - all.errors/spread,
+	out := map[string]float64{}
+	// What does not apply, as no sample is held out or responses have no
+	// spread, is left out.
+	put := func(name string, v float64) {
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			out[name] = v
 		}
 	}
-	out := map[string]float64{
-		MSE:           all.errors / all.truth,
-		RelativeError: math.Sqrt(all.errors / all.truth),
+	truth, ok := u.pop.(population.Truth)
+	if !ok {
+		put(RMSE, math.Sqrt(all.errors/all.samples))
+		if spread := all.power - all.sum*all.sum/all.samples; spread > 1e-12*all.power {
+			put(ExplainedVariance, 1-all.errors/spread)
+		}
+		return out
 	}
+	put(MSE, all.errors/all.truth)
+	put(RelativeError, math.Sqrt(all.errors/all.truth))
 	if m != nil && m.Rank > 0 {
 		out[SubspaceDistance] = subspaceDistance(m, truth.U())
 	}

@@ -1,6 +1,7 @@
 package simulations
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -113,10 +114,23 @@ func schedule(cfg *Config, method string, epsilon Epsilon, dim, clients int) (*p
 		z *= adjacency.SensitivityFactor()
 		p.shares[i] = release{c, z}
 		if _, err := p.share(cfg, phases[i].Kind, z, clients); err != nil {
-			return nil, &FieldError{"epsilon", fmt.Sprintf("%v cannot pay for %d releases: %v", epsilon, len(phases), err)}
+			return nil, &FieldError{blame(err), fmt.Sprintf("no noise for epsilon %v over %d releases: %v", epsilon, len(phases), err)}
 		}
 	}
 	return p, nil
+}
+
+// blame names the flag behind an error of share.
+func blame(err error) string {
+	var share *noise.ShareError
+	var capacity *dp.CapacityError
+	switch {
+	case errors.As(err, &share):
+		return "n-min"
+	case errors.As(err, &capacity):
+		return "clients"
+	}
+	return "epsilon"
 }
 
 // maxCoordinates bounds one contribution: 256 MiB of integers.
@@ -150,11 +164,7 @@ func (p *plan) share(cfg *Config, kind lowrank.Kind, multiplier float64, clients
 			return 0, fmt.Errorf("shares of %v lattice units add up to no discrete Gaussian", local.Float64())
 		}
 	}
-	sum, err := noise.SigmaAtLeast(local.Float64() * math.Sqrt(float64(clients)))
-	if err != nil {
-		return 0, err
-	}
-	return local, lattice.Capacity(clients, bound, sum)
+	return local, lattice.Capacity(clients, bound, local.Float64()*math.Sqrt(float64(clients)))
 }
 
 func (c *Config) nMin(clients int) int {

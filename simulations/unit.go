@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
+	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/simulations/population"
 )
@@ -113,13 +114,22 @@ func (u *unit) run(ctx context.Context, at *progressState, keep func(progressSta
 	out.Rounds[len(out.Rounds)-1].Metrics = metrics
 	out.Users = users
 	if u.epsilon.Private() {
-		spent := filter.Spent()
-		if u.cfg.Adjacency == "zero-out" {
-			spent *= 4 // twice the sensitivity
-		}
-		if out.EpsilonReplaceOne, err = spent.GaussianEpsilon(u.cfg.Delta); err != nil {
+		if out.EpsilonReplaceOne, err = u.replaceOne(filter.Spent()); err != nil {
 			return out, err
 		}
 	}
 	return out, nil
+}
+
+// replaceOne is the epsilon that a charge costs under replace-one adjacency,
+// where the sensitivity is twice that of zero-out, and rho four times.
+func (u *unit) replaceOne(spent accounting.NanoRho) (epsilon float64, err error) {
+	if u.cfg.Adjacency == dp.ZeroOut.String() {
+		for range 2 {
+			if spent, err = spent.Add(spent); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return spent.GaussianEpsilon(u.cfg.Delta)
 }

@@ -11,6 +11,12 @@ import (
 	"github.com/undertone-fl/undertone/simulations/population"
 )
 
+// Bounds that keep a slip of the finger from running for ever.
+const (
+	largestEpsilon = 1e6
+	mostRuns       = 10000
+)
+
 // maxSampleFloats bounds samples x dim, the numbers of one user's X: 1 GiB.
 const maxSampleFloats = 1 << 27
 
@@ -147,6 +153,9 @@ func (c *Config) validatePrivacy(clients int) error {
 		if !(e > 0) {
 			return problem("epsilon", "%q is neither a positive number nor inf", e.String())
 		}
+		if e.Private() && e > largestEpsilon {
+			return problem("epsilon", "%v is no privacy worth an account: use inf", e)
+		}
 		if slices.Contains(c.Epsilons[:i], e) {
 			return problem("epsilon", "%v stands twice", e)
 		}
@@ -174,6 +183,12 @@ func (c *Config) validatePrivacy(clients int) error {
 func (c *Config) validateRuns() error {
 	if c.Rounds < 0 {
 		return problem("rounds", "%d is negative", c.Rounds)
+	}
+	if c.Rounds > mostRuns {
+		return problem("rounds", "%d is more than %d", c.Rounds, mostRuns)
+	}
+	if c.Seeds > mostRuns {
+		return problem("seeds", "%d is more than %d", c.Seeds, mostRuns)
 	}
 	if c.Seeds < 1 {
 		return problem("seeds", "%d is less than 1", c.Seeds)

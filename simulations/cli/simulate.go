@@ -102,6 +102,8 @@ func simulate(cmd *cobra.Command, f *flags) error {
 	case errors.Is(err, simulations.ErrUnfinished):
 		return &simulations.FieldError{Flag: "out", Problem: fmt.Sprintf(
 			"%s holds an experiment that was stopped: go on with it (--resume), or choose another directory", f.out)}
+	case errors.Is(err, simulations.ErrInUse):
+		return &simulations.FieldError{Flag: "out", Problem: fmt.Sprintf("another process is at work in %s", f.out)}
 	case errors.Is(err, simulations.ErrNothingToResume):
 		return &simulations.FieldError{Flag: "resume", Problem: fmt.Sprintf("%s holds no experiment that was stopped", f.out)}
 	case errors.Is(err, simulations.ErrOtherExperiment):

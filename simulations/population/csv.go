@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // OpenCSV reads a file, plain or gzipped, whose format and split the package
@@ -34,6 +35,10 @@ func OpenCSV(cfg CSV, seed uint64) (Population, error) {
 	defer f.Close()
 	return readCSV(f, cfg, seed)
 }
+
+// largestValue bounds the numbers of a population, so that sums of their
+// squares and products stay far from overflow.
+const largestValue = 1e30
 
 // Validate returns the first mistake in c, as a *FieldError.
 func (c CSV) Validate() error {
@@ -118,6 +123,9 @@ func newTable(file io.Reader, path string) (*table, error) {
 		if name == "" {
 			return nil, t.headerError("", fmt.Sprintf("column %d has no name", i+1))
 		}
+		if !isText(name) {
+			return nil, t.headerError("", fmt.Sprintf("the name of column %d is not UTF-8 text", i+1))
+		}
 		if slices.Contains(t.header, name) {
 			return nil, t.headerError(name, "two columns of this name")
 		}
@@ -125,6 +133,9 @@ func newTable(file io.Reader, path string) (*table, error) {
 	}
 	return t, nil
 }
+
+// isText tells text from other encodings of it, and from binary data.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // decompress tells a gzipped file by its first bytes, and drops the byte
 // order mark that spreadsheets put before text.
@@ -164,7 +175,7 @@ func (t *table) user(column int) error {
 	number, isNew, err := t.number(t.numbers, column)
 	if isNew {
 		h := fnv.New64a()
-		io.WriteString(h, t.record[column])
+		io.WriteString(h, strings.TrimSpace(t.record[column]))
 		t.keys = append(t.keys, h.Sum64())
 	}
 	t.users = append(t.users, number)
@@ -174,12 +185,15 @@ func (t *table) user(column int) error {
 // number returns the number of the name in a column, in order of first
 // appearance.
 func (t *table) number(numbers map[string]int32, column int) (n int32, isNew bool, err error) {
-	name := t.record[column]
+	name := strings.TrimSpace(t.record[column])
 	if n, known := numbers[name]; known {
 		return n, false, nil
 	}
 	if name == "" {
 		return 0, false, t.rowError(column, "is empty")
+	}
+	if !isText(name) {
+		return 0, false, t.rowError(column, fmt.Sprintf("%q is not UTF-8 text", name))
 	}
 	n = int32(len(numbers))
 	numbers[strings.Clone(name)] = n // name holds on to its whole row
@@ -195,6 +209,9 @@ func (t *table) float(column int) (float64, error) {
 	}
 	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
 		return 0, t.rowError(column, fmt.Sprintf("%q is not a number", field))
+	}
+	if math.Abs(v) > largestValue {
+		return 0, t.rowError(column, fmt.Sprintf("%q is more than %g", field, largestValue))
 	}
 	return v, nil
 }

@@ -41,7 +41,7 @@ func NewSynthetic(cfg Synthetic, seed uint64) (*Generated, error) {
 
 // Validate returns the first mistake in c, as a *FieldError.
 func (c Synthetic) Validate() error {
-	finite := func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+	bounded := func(v float64) bool { return v >= 0 && v <= largestValue }
 	for _, f := range []struct {
 		field   string
 		ok      bool
@@ -56,8 +56,8 @@ func (c Synthetic) Validate() error {
 		{"sparsity", c.Sparsity >= 0, c.Sparsity, "is negative"},
 		{"sparsity", c.Sparsity <= c.Dim, c.Sparsity, fmt.Sprintf("is more than the %d features", c.Dim)},
 		{"samples", c.Samples >= 1, c.Samples, "is less than 1"},
-		{"label-noise", finite(c.LabelNoise) && c.LabelNoise >= 0, c.LabelNoise, "is not a standard deviation"},
-		{"w-scale", finite(c.WScale) && c.WScale >= 0, c.WScale, "is not a scale"},
+		{"label-noise", bounded(c.LabelNoise), c.LabelNoise, "is not a standard deviation"},
+		{"w-scale", bounded(c.WScale), c.WScale, "is not a scale"},
 		{"correlation", math.Abs(c.Correlation) < 1, c.Correlation, "is not between -1 and 1"},
 		{"outliers", c.Outliers >= 0 && c.Outliers <= 1, c.Outliers, "is not a share from 0 to 1"},
 	} {

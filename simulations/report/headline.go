@@ -44,7 +44,7 @@ func Headline(res *simulations.Result) string {
 		text = "Without privacy, " + what
 	case !hasFree:
 		text = fmt.Sprintf("At ε = %v, %s", at, what)
-	case rise <= cheap:
+	case rise <= cheap && res.Config.Seeds != 1 && narrow(s) && narrow(free):
 		text = fmt.Sprintf("Down to ε = %v, privacy costs at most %.0f %% in error: there %s, against %s without privacy",
 			at, max(1, math.Ceil(100*rise)), what, newCell(free))
 	default:
@@ -78,7 +78,13 @@ func headlineBudget(res *simulations.Result, method, metric string) (at simulati
 	return at, rise
 }
 
+// narrow reports whether a mean's interval allows speaking of it in percent.
+func narrow(s simulations.Summary) bool { return s.CI95 <= 0.2*s.Mean }
+
 func againstLocal(res *simulations.Result, s simulations.Summary, metric string) string {
+	if (metric == simulations.RelativeError || metric == simulations.MSE) && s.Mean >= 1 {
+		return "That is no better than predicting zero."
+	}
 	local, ok := summary(res, simulations.Local, s.Epsilon, metric)
 	if !ok || !(s.Mean > 0) {
 		return ""

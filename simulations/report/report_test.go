@@ -387,6 +387,18 @@ func TestHeadline(t *testing.T) {
 			if got := Headline(res); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
+			// One seed, or means that say little, allow no claim.
+			res.Config.Seeds = 1
+			if got := Headline(res); strings.Contains(got, "privacy costs") {
+				t.Errorf("of one seed: %s", got)
+			}
+			res.Config.Seeds = 0
+			for i := range res.Summary {
+				res.Summary[i].CI95 = res.Summary[i].Mean
+			}
+			if got := Headline(res); strings.Contains(got, "privacy costs") {
+				t.Errorf("of wide intervals: %s", got)
+			}
 		})
 	}
 }

@@ -34,6 +34,9 @@
 // A sample's features are one-hot: 1 for its item, and 1 for the constant,
 // which is the last of d = items + 1. They come in compact form, see Samples.
 //
+// Which items occur in the file, and so d and their order, is taken as public,
+// as a shop's catalogue is: an item that a single user has rated is no secret.
+//
 // Each user's rows are shuffled by the seed, the user's name and nothing else.
 // The first of them, CSV.Train rows or that fraction of them (rounded), are
 // for training, the others are held out; a user of two rows or more has at

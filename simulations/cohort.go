@@ -158,8 +158,7 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 	total := aggregation.NewAccumulator(n)
 	tallies, err := c.each(ctx, clients,
 		func(w *worker) error {
-			w.contributor.Solver.Sparsity = p.sparsity
-			w.contributor.Solver.HardThreshold = u.cfg.Solver == "hard-threshold"
+			p.equip(&w.contributor.Solver)
 			w.vector, w.encoded = make([]float64, n), make([]int64, n)
 			w.sum = aggregation.NewAccumulator(n)
 			w.source = noise.NewSeeded(0)
@@ -173,7 +172,7 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 			// A device that fails must not show it: its zeros are rounded and
 			// noised like any contribution.
 			err := w.contributor.Contribute(w.vector, state, w.train)
-			failed := errors.Is(err, client.ErrNotFinite) || errors.Is(err, client.ErrSamples)
+			failed := unusable(err)
 			if err != nil && !failed {
 				return err
 			}
@@ -207,12 +206,17 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 	return out, nil
 }
 
+// unusable reports whether an error is about the user's samples, and so no
+// reason for the round to fail: whether it does may not depend on one user.
+func unusable(err error) bool {
+	return errors.Is(err, client.ErrNotFinite) || errors.Is(err, client.ErrSamples)
+}
+
 // measure evaluates the last state, and records single users.
 func (c *cohort) measure(ctx context.Context, u *unit, p *plan, state *lowrank.State) (map[string]float64, []UserError, error) {
 	tallies, err := c.each(ctx, u.pop.Len(),
 		func(w *worker) error {
-			w.contributor.Solver.Sparsity = p.sparsity
-			w.contributor.Solver.HardThreshold = u.cfg.Solver == "hard-threshold"
+			p.equip(&w.contributor.Solver)
 			return nil
 		},
 		func(w *worker, i int, t *tally) error {
@@ -220,7 +224,7 @@ func (c *cohort) measure(ctx context.Context, u *unit, p *plan, state *lowrank.S
 			var fit *client.Fit
 			if len(w.train.Y) > 0 {
 				var err error
-				if fit, err = w.contributor.Solver.Solve(&state.Model, w.train); err != nil {
+				if fit, err = w.contributor.Solver.Solve(&state.Model, w.train); err != nil && !unusable(err) {
 					return err
 				}
 			}

@@ -455,3 +455,22 @@ func TestPanicInAWorkerReachesTheCaller(t *testing.T) {
 			return nil
 		}, func(*worker) error { return nil })
 }
+
+// BenchmarkClientRounds is the cost of one client in one round, of everything:
+// drawing the samples, both halves of the method, rounding, noise, and the
+// measurement.
+func BenchmarkClientRounds(b *testing.B) {
+	for b.Loop() {
+		cfg := Config{
+			Synthetic: &population.Synthetic{Clients: 5000, Dim: 50, Rank: 3, Sparsity: 4, Samples: 50, LabelNoise: 0.1},
+			Methods:   []string{AMHTLRS}, Rank: 3, Sparsity: 4, Rounds: 5,
+			Epsilons: []Epsilon{1}, Delta: 1e-6, Adjacency: "zero-out", Update: "gradient",
+			Solver: "pursuit", Trust: "distributed", Seed: 1, Seeds: 1,
+		}
+		r, err := Simulate(context.Background(), cfg, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(r.Timing.ClientRoundsPerSecond, "client-rounds/s")
+	}
+}

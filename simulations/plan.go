@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
+	"github.com/undertone-fl/undertone/client"
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/noise"
@@ -38,8 +39,12 @@ const (
 type plan struct {
 	config   lowrank.Config
 	sparsity int
+	hard     bool // b by the paper's thresholds
 	shares   []release
 }
+
+// equip sets a solver to the plan.
+func (p *plan) equip(s *client.Solver) { s.Sparsity, s.HardThreshold = p.sparsity, p.hard }
 
 // release is what one phase of the schedule pays.
 type release struct {
@@ -50,7 +55,7 @@ type release struct {
 // schedule makes the plan of a method, or a *FieldError if the budget or the
 // lattice has no room for it.
 func schedule(cfg *Config, method string, epsilon Epsilon, dim, clients int) (*plan, error) {
-	p := &plan{sparsity: cfg.Sparsity}
+	p := &plan{sparsity: cfg.Sparsity, hard: cfg.Solver == "hard-threshold"}
 	p.config = lowrank.Config{
 		Dim: dim, Rank: cfg.Rank, Rounds: cfg.Rounds, Update: lowrank.Update(cfg.Update),
 		Features: lowrank.Standard,

@@ -38,6 +38,8 @@ func run(root *cobra.Command, args []string, stderr io.Writer) (status int) {
 	context.AfterFunc(ctx, stop)
 
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.Version = version()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.SuggestionsMinimumDistance = 2
 	root.SetArgs(args)

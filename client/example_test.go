@@ -6,6 +6,8 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/noise"
 )
 
 // A device fits its user's part of the model, keeps it, and predicts.
@@ -46,4 +48,48 @@ func Example() {
 	// Output:
 	// w = [1.99 -0.99], b = 3.00 on feature 4
 	// prediction 3.99
+}
+
+// A device computes what it sends: a contribution of bounded norm, made
+// integer, with its share of the noise added from a cryptographic source. The
+// lattice, the noise multiplier and n_min are public and the same for all.
+func ExampleContributor() {
+	const noiseMultiplier, nMin = 10.0, 1000
+	lattice := dp.Lattice{ScaleBits: 24, ModulusBits: 62}
+	config := lowrank.Config{Dim: 6, Rank: 2, Features: lowrank.Standard, Update: lowrank.Gradient, Rounds: 5}
+	state := config.Start() // later: what the server has released
+	phase, _ := state.Phase()
+	layout := config.Layout(phase.Kind)
+
+	data := client.Samples{
+		X: []float64{1, 0, 2, 0, 0, 1, 0, 1, 0, 1, 3, 0},
+		Y: []float64{2, -1},
+	}
+	contribution := make([]float64, layout.Len())
+	var contributor client.Contributor
+	if err := contributor.Contribute(contribution, state, data); err != nil {
+		fmt.Println(err) // contribution is zeros then: send these
+	}
+
+	source := noise.NewSecret()
+	update := make([]int64, len(contribution))
+	if err := lattice.Encode(update, contribution, layout.Bound(), source); err != nil {
+		fmt.Println(err)
+		return
+	}
+	sensitivity, _ := lattice.Bound(layout.Bound())
+	total, _ := noise.SigmaAtLeast(noiseMultiplier * float64(sensitivity))
+	share, _, err := noise.Share(total, nMin)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	sampler, err := noise.NewDiscreteGaussian(share, source)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	sampler.Add(update) // store it, then send it
+	fmt.Printf("%s: %d integers\n", phase.Kind, len(update))
+	// Output: initialise: 21 integers
 }

@@ -51,7 +51,7 @@ func Choices(flag string) []string {
 func Nearest(value string, choices []string) string {
 	best, distance := "", len(value)/3+2 // farther than this is another word
 	for _, c := range choices {
-		if d := levenshtein.ComputeDistance(value, c); d < distance {
+		if d := levenshtein.ComputeDistance(strings.ToLower(value), c); d < distance {
 			best, distance = c, d
 		}
 	}

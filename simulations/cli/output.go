@@ -16,6 +16,9 @@ func printResult(w io.Writer, res *simulations.Result, asJSON bool) error {
 	if asJSON {
 		return report.Encode(w, res)
 	}
+	if res.Interrupted {
+		fmt.Fprint(w, "Stopped before its end: of the runs that were complete,\n\n")
+	}
 	for _, table := range report.Tables(res) {
 		if err := printTable(w, table); err != nil {
 			return err

@@ -162,6 +162,9 @@ func (f *flags) prepareOut() error {
 	if f.out == "" {
 		return nil
 	}
+	if _, err := os.Stat(f.out); f.resume && errors.Is(err, fs.ErrNotExist) {
+		return &simulations.FieldError{Flag: "resume", Problem: f.out + " holds no experiment that was stopped"}
+	}
 	if err := os.MkdirAll(f.out, 0o755); err != nil {
 		return &simulations.FieldError{Flag: "out", Problem: pathProblem(err)}
 	}

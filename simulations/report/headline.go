@@ -44,7 +44,7 @@ func Headline(res *simulations.Result) string {
 		text = "Without privacy, " + what
 	case !hasFree:
 		text = fmt.Sprintf("At ε = %v, %s", at, what)
-	case rise <= cheap && res.Config.Seeds != 1 && narrow(s) && narrow(free):
+	case rise <= cheap && res.Config.Seeds != 1 && narrow(s) && narrow(free) && !worseThanAlone(res, s, metric):
 		text = fmt.Sprintf("Down to ε = %v, privacy costs at most %.0f %% in error: there %s, against %s without privacy",
 			at, max(1, math.Ceil(100*rise)), what, newCell(free))
 	default:
@@ -78,6 +78,12 @@ func headlineBudget(res *simulations.Result, method, metric string) (at simulati
 	return at, rise
 }
 
+// worseThanAlone reports whether users are measured and do better alone.
+func worseThanAlone(res *simulations.Result, s simulations.Summary, metric string) bool {
+	local, ok := summary(res, simulations.Local, s.Epsilon, metric)
+	return ok && s.Mean > local.Mean
+}
+
 // narrow reports whether a mean's interval allows speaking of it in percent.
 func narrow(s simulations.Summary) bool { return s.CI95 <= 0.2*s.Mean }
 
@@ -90,6 +96,10 @@ func againstLocal(res *simulations.Result, s simulations.Summary, metric string)
 		return ""
 	}
 	switch ratio := local.Mean / s.Mean; {
+	case ratio > 1 && s.Mean+s.CI95 >= local.Mean-local.CI95:
+		return fmt.Sprintf("What users reach alone (%s) lies within the intervals.", newCell(local))
+	case ratio > 1 && !narrow(s):
+		return fmt.Sprintf("Users reach less alone (%s).", newCell(local))
 	case ratio >= 1.5:
 		return fmt.Sprintf("That is %.1f times smaller than what users reach alone (%s).", ratio, newCell(local))
 	case ratio > 1:

@@ -79,7 +79,7 @@ func (s *State) Omega() []float64 {
 	g := mat.NewDense(d, q, nil)
 	for i := range d {
 		for c := range q {
-			g.Set(i, c, r.NormFloat64())
+			g.Set(i, c, float64(2*r.IntN(2)-1)) // a random sign
 		}
 	}
 	omega, _ := thinQR(g)

@@ -13,16 +13,12 @@ import (
 )
 
 // realData opens one of the public data sets, which are not in the repository:
-// they are looked for in $UNDERTONE_DATA, or in shared/data beside it.
+// $UNDERTONE_DATA is the folder that has them.
 func realData(t testing.TB, name, format string, train float64, seed uint64) population.Population {
 	t.Helper()
-	dir := os.Getenv("UNDERTONE_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	path := filepath.Join(dir, name)
+	path := filepath.Join(os.Getenv("UNDERTONE_DATA"), name)
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("NOT TESTED on real data: no %s in %s (set UNDERTONE_DATA to its folder)", name, dir)
+		t.Skipf("NOT TESTED on real data: no %s (set UNDERTONE_DATA to its folder)", path)
 	}
 	pop, err := population.OpenCSV(population.CSV{Path: path, Format: format, Train: train}, seed)
 	if err != nil {

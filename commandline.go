@@ -28,7 +28,9 @@ func run(root *cobra.Command, args []string, stderr io.Writer) (status int) {
 	if os.Getenv("GOTRACEBACK") == "" {
 		defer func() {
 			if p := recover(); p != nil {
-				fmt.Fprintf(stderr, "undertone: internal error: %s (GOTRACEBACK=all shows where)\n", oneLine(fmt.Sprint(p)))
+				// A panic from another goroutine brings its stack along.
+				what, _, _ := strings.Cut(fmt.Sprint(p), "\ngoroutine ")
+				fmt.Fprintf(stderr, "undertone: internal error: %s (GOTRACEBACK=all shows where)\n", oneLine(what))
 				status = statusFailed
 			}
 		}()

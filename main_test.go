@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -35,6 +37,22 @@ func TestPanicIsOneLine(t *testing.T) {
 		t.Errorf("status %d, want %d", status, statusFailed)
 	}
 	if got, want := stderr.String(), "undertone: internal error: first second (GOTRACEBACK=all shows where)\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestPanicOfAWorkerIsOneLine: one that another goroutine recovered brings its
+// stack along, which is not for users.
+func TestPanicOfAWorkerIsOneLine(t *testing.T) {
+	root := newRoot()
+	root.AddCommand(&cobra.Command{Use: "explode", Run: func(*cobra.Command, []string) {
+		panic(fmt.Errorf("boom\n%s", debug.Stack()))
+	}})
+	t.Setenv("GOTRACEBACK", "")
+	os.Unsetenv("GOTRACEBACK")
+	var stderr bytes.Buffer
+	run(root, []string{"explode"}, &stderr)
+	if got, want := stderr.String(), "undertone: internal error: boom (GOTRACEBACK=all shows where)\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -35,8 +35,8 @@ type Contributor struct {
 // gives it: the main part is divided by its own norm (a weighted M-estimator,
 // see package lowrank, so that nothing is clipped and no clip need be
 // learned), and a histogram holds one bin. So the whole has at most norm
-// Layout.Bound(), the sensitivity that the noise is scaled to: one user more
-// or less, with any data, moves the sum by no more. That holds up to
+// Layout.Bound(), the sensitivity that the noise is scaled to: replacing
+// one user's contribution by zeros moves the sum by no more. That holds up to
 // rounding; dp.Lattice.Encode makes it exact, in integers, before the noise.
 //
 // A user without samples, or whose samples say nothing, contributes zeros.

@@ -29,9 +29,9 @@ type Fit struct {
 //	min ||y - X (mean + U w + b)||^2 + sigma^2 w^T S^-1 w,   ||b||_0 <= k,
 //
 // with S the model's prior over w or, without one, that of the user's own
-// responses. It has no
-// tuning knobs and, once its storage has grown to the largest user, does not
-// allocate. It serves one goroutine; no call depends on those before it.
+// responses. It has no tuning knobs and, once its storage has grown to the
+// largest user, does not allocate. It serves one goroutine; no call depends on
+// those before it.
 //
 // With p columns of X and s swaps (mostly 0 or 1) a fit makes 2r + k + s + 3
 // passes over the 8 m p bytes of X, in all

@@ -121,7 +121,7 @@ func (c *cohort) each(ctx context.Context, clients int, start func(*worker) erro
 	return tallies, nil
 }
 
-// panicked is a worker's panic, with where it happened.
+// panicked is a worker's panic, and below what it said, where it happened.
 type panicked struct {
 	value any
 	stack []byte

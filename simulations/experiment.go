@@ -99,7 +99,7 @@ func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
 		run, err := u.run(ctx, at, func(p progressState) error {
 			return book.save(i, p, spent+time.Since(start))
 		})
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			result.Interrupted = true
 			break
 		}

@@ -440,6 +440,38 @@ func TestOneProcessADirectory(t *testing.T) {
 	}})
 }
 
+// oneBad is a population with one user whose samples cannot be used.
+type oneBad struct{ population.Population }
+
+func (p oneBad) Train(i int, dst *population.Samples) {
+	p.Population.Train(i, dst)
+	if i == 7 {
+		dst.Y[0] = math.NaN()
+	}
+}
+
+// TestOneUserDecidesNothing: a user whose samples cannot be used counts as one
+// who sends zeros, and the round goes on.
+func TestOneUserDecidesNothing(t *testing.T) {
+	cfg := small()
+	users, err := population.NewSynthetic(*cfg.Synthetic, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := schedule(&cfg, AMHTLRS, 8, users.Dim(), users.Len())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unit{cfg: &cfg, pop: oneBad{users}, method: AMHTLRS, epsilon: 8, plan: p, cohort: &cohort{workers: 2}}
+	run, err := u.run(context.Background(), nil, func(progressState) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(run.Rounds) != len(p.shares) {
+		t.Errorf("%d releases of %d", len(run.Rounds), len(p.shares))
+	}
+}
+
 func TestPanicInAWorkerReachesTheCaller(t *testing.T) {
 	c := &cohort{workers: 2}
 	defer func() {

@@ -18,8 +18,8 @@ import (
 // A journal makes an experiment resumable. It is two files in Options.Dir:
 // journal.jsonl, whose first line is the Config and each further one a
 // finished Run, and checkpoint.json, the state of the run in progress after
-// its last release. Both are removed at the end of the experiment. A line
-// that a crash cut short is dropped.
+// its last release. RemoveJournal deletes both. A line that a crash cut short
+// is dropped. A lock file beside them, which stays, keeps a second process out.
 type journal struct {
 	dir   string
 	lock  *flock.Flock

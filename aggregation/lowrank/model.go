@@ -14,8 +14,8 @@ type Model struct {
 	Mean []float64 `json:"mean,omitempty"`
 	// Scale is the size of a typical response; 0 means 1.
 	Scale float64 `json:"scale,omitempty"`
-	// Prior is the covariance (r x r) of the users' w ~ N(0, Prior); nil is a
-	// flat prior.
+	// Prior is the covariance (r x r) of the users' w ~ N(0, Prior). While it is
+	// nil a user has only a weak one, from their own responses.
 	Prior []float64 `json:"prior,omitempty"`
 	// NoiseVariance is that of a typical user's responses, in units of Scale^2;
 	// 0 is unknown.

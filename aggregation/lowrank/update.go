@@ -14,7 +14,7 @@ import (
 //
 // in whitened features, with e the residual, w~ = (1, w) where the method is
 // centred and w else, V the posterior covariance of w (the E-step of EM; zero
-// under a flat prior) and f the degrees of freedom that the user's own fit
+// while no prior is learned) and f the degrees of freedom that the user's own fit
 // has used up. m - f is the curvature that is left of the user's samples once
 // w and b follow U, so the step is the full one at any m.
 //
@@ -75,7 +75,7 @@ func (s *State) move(step *mat.Dense) {
 // M-step. p is the users' sum of w~ w~^T + V, with noise sd. A centred method
 // first moves the mean of w into the mean of theta. Another does not know the
 // users' total weight, so p gives S up to a factor: its trace is size, the mean
-// square of ||w||, and where that is not known the prior is flat.
+// square of ||w||, and where that is not known there is no prior.
 //
 // Returns the floor of S's eigenvalues: a direction in which no w was seen
 // must stay open to later rounds, and noise must not make one negative.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
-	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp/noise"
 	"github.com/undertone-fl/undertone/simulations/population"
 )
@@ -33,7 +33,7 @@ const block = 128
 
 // worker is one goroutine's storage.
 type worker struct {
-	contributor client.Contributor
+	contributor local.Contributor
 	train, test population.Samples
 	vector      []float64
 	encoded     []int64
@@ -209,7 +209,7 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 // unusable reports whether an error is about the user's samples, and so no
 // reason for the round to fail: whether it does may not depend on one user.
 func unusable(err error) bool {
-	return errors.Is(err, client.ErrNotFinite) || errors.Is(err, client.ErrSamples)
+	return errors.Is(err, local.ErrNotFinite) || errors.Is(err, local.ErrSamples)
 }
 
 // measure evaluates the last state, and records single users.
@@ -221,7 +221,7 @@ func (c *cohort) measure(ctx context.Context, u *unit, p *plan, state *lowrank.S
 		},
 		func(w *worker, i int, t *tally) error {
 			u.pop.Train(i, &w.train)
-			var fit *client.Fit
+			var fit *local.Fit
 			if len(w.train.Y) > 0 {
 				var err error
 				if fit, err = w.contributor.Solver.Solve(&state.Model, w.train); err != nil && !unusable(err) {

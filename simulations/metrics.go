@@ -4,7 +4,7 @@ import (
 	"math"
 
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
-	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/simulations/population"
 	"gonum.org/v1/gonum/floats"
 )
@@ -38,7 +38,7 @@ func users(tallies []tally) []UserError {
 // measure adds client i's error under the model to the tally, and returns it:
 // a root mean square, NaN for a user without held-out samples. fit is nil for
 // a user without training samples.
-func (u *unit) measure(w *worker, t *tally, i int, m *lowrank.Model, fit *client.Fit) float64 {
+func (u *unit) measure(w *worker, t *tally, i int, m *lowrank.Model, fit *local.Fit) float64 {
 	d := u.pop.Dim()
 	w.theta = resize(w.theta, 2*d)
 	estimate := w.theta[:d]

@@ -6,7 +6,7 @@ import (
 	"math"
 
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
-	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/noise"
@@ -44,7 +44,7 @@ type plan struct {
 }
 
 // equip sets a solver to the plan.
-func (p *plan) equip(s *client.Solver) { s.Sparsity, s.HardThreshold = p.sparsity, p.hard }
+func (p *plan) equip(s *local.Solver) { s.Sparsity, s.HardThreshold = p.sparsity, p.hard }
 
 // release is what one phase of the schedule pays.
 type release struct {

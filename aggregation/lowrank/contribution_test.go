@@ -7,13 +7,13 @@ import (
 	"testing"
 
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
-	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/client/local"
 	"gonum.org/v1/gonum/floats"
 )
 
 // population draws users of theta = mean + U w, features of the kind that the
 // method expects, and U itself where the features are standard.
-func population(rng *rand.Rand, c lowrank.Config, users, samples int) (data []client.Samples, u []float64) {
+func population(rng *rand.Rand, c lowrank.Config, users, samples int) (data []local.Samples, u []float64) {
 	d := c.Dim
 	truth := lowrank.Config{Dim: d, Sketch: c.Rank}.Start().Omega() // any basis
 	for range users {
@@ -24,7 +24,7 @@ func population(rng *rand.Rand, c lowrank.Config, users, samples int) (data []cl
 		if c.Centred {
 			theta[0] += 0.5
 		}
-		s := client.Samples{X: make([]float64, samples*d), Y: make([]float64, samples)}
+		s := local.Samples{X: make([]float64, samples*d), Y: make([]float64, samples)}
 		for i := range samples {
 			x := s.X[i*d : (i+1)*d]
 			if c.Features == lowrank.OneHot {
@@ -46,12 +46,12 @@ func population(rng *rand.Rand, c lowrank.Config, users, samples int) (data []cl
 
 // collect sums the users' contributions to the next release, and checks that
 // every part keeps within its bound and is filled by somebody.
-func collect(t *testing.T, s *lowrank.State, data []client.Samples) []float64 {
+func collect(t *testing.T, s *lowrank.State, data []local.Samples) []float64 {
 	t.Helper()
 	phase, _ := s.Phase()
 	layout := s.Config.Layout(phase.Kind)
 	sum, one := make([]float64, layout.Len()), make([]float64, layout.Len())
-	var c client.Contributor
+	var c local.Contributor
 	filled := make([]bool, len(layout))
 	for i := range data {
 		if err := c.Contribute(one, s, data[i]); err != nil {

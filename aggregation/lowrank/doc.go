@@ -1,6 +1,6 @@
 // Package lowrank is the server's half of AMHT-LRS: how the shared component
 // U, d x r, follows from noised sums of what the clients send. Clients compute
-// their half in package client, from the same State, Layout and Model.
+// their half in package client/local, from the same State, Layout and Model.
 //
 // A schedule (Config.Phases) is a list of releases: statistics of the features
 // where they are not known, an initialisation, and updates. Each release is

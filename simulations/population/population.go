@@ -49,10 +49,10 @@
 // cut off, or no row would be held out.
 package population
 
-import "github.com/undertone-fl/undertone/client"
+import "github.com/undertone-fl/undertone/client/local"
 
 // Samples are one user's data.
-type Samples = client.Samples
+type Samples = local.Samples
 
 // Population is a set of users, numbered from 0. Its methods may be called
 // from many goroutines; each passes its own destination, whose slices are

@@ -1,4 +1,4 @@
-package client
+package local
 
 import (
 	"fmt"
@@ -50,7 +50,7 @@ func (c *Contributor) Contribute(dst []float64, s *lowrank.State, data Samples) 
 		return err
 	}
 	if len(dst) != c.layout.Len() {
-		return fmt.Errorf("client: a contribution of %d coordinates instead of %d", len(dst), c.layout.Len())
+		return fmt.Errorf("local: a contribution of %d coordinates instead of %d", len(dst), c.layout.Len())
 	}
 	err := data.check(s.Config.Dim)
 	if err == nil && len(data.Y) > 0 {

@@ -1,4 +1,4 @@
-package client
+package local
 
 import "errors"
 
@@ -7,13 +7,13 @@ import "errors"
 var (
 	// ErrSamples says that samples do not fit together or not the model: X of
 	// another size than len(Y) x width, Columns out of order or range.
-	ErrSamples = errors.New("client: samples of the wrong shape")
+	ErrSamples = errors.New("local: samples of the wrong shape")
 	// ErrModel says that a shared model, or the state it came with, is none
 	// that a server can have released.
-	ErrModel = errors.New("client: malformed model")
+	ErrModel = errors.New("local: malformed model")
 	// ErrNotFinite says that samples or a model hold a NaN, an infinity, or
 	// numbers so large that a sum of their squares exceeds 1e100.
-	ErrNotFinite = errors.New("client: a value is not finite, or too large")
+	ErrNotFinite = errors.New("local: a value is not finite, or too large")
 )
 
 // Sums of squares stay within these: X^T X, (XU)^T XU and their products with

@@ -1,4 +1,4 @@
-package client
+package local
 
 import (
 	"encoding/binary"
@@ -10,11 +10,11 @@ import (
 
 // What is wrong with an encoded personal state.
 var (
-	ErrPersonalMagic     = errors.New("client: not a personal state")
-	ErrPersonalVersion   = errors.New("client: a personal state of an unknown version")
-	ErrPersonalTruncated = errors.New("client: a personal state cut short")
-	ErrPersonalCorrupt   = errors.New("client: a corrupt personal state")
-	ErrPersonalIndex     = errors.New("client: a personal state's features are out of order or range")
+	ErrPersonalMagic     = errors.New("local: not a personal state")
+	ErrPersonalVersion   = errors.New("local: a personal state of an unknown version")
+	ErrPersonalTruncated = errors.New("local: a personal state cut short")
+	ErrPersonalCorrupt   = errors.New("local: a corrupt personal state")
+	ErrPersonalIndex     = errors.New("local: a personal state's features are out of order or range")
 )
 
 // The encoding, see FORMAT.md: a header, w, the features and values of b, and

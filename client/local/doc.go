@@ -1,4 +1,4 @@
-// Package client is what runs on a user's device: it fits the user's own part
+// Package local is what runs on a user's device: it fits the user's own part
 // of the model to the user's own samples, and computes the one thing that is
 // sent.
 //
@@ -33,4 +33,4 @@
 // model and the hard-threshold schedule; Chen, Billings, Luo, "Orthogonal
 // least squares methods and their application to non-linear system
 // identification" (1989) for the pursuit.
-package client
+package local

@@ -1,4 +1,4 @@
-package client
+package local
 
 import "gonum.org/v1/gonum/floats"
 

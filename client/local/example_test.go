@@ -1,11 +1,11 @@
-package client_test
+package local_test
 
 import (
 	"fmt"
 	"math/rand/v2"
 
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
-	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/noise"
 )
@@ -20,7 +20,7 @@ func Example() {
 	// From the app: y = x^T theta, where the user differs in feature 4.
 	theta := []float64{2, -1, 0, 0, 3, 0}
 	r := rand.New(rand.NewPCG(1, 2))
-	var data client.Samples
+	var data local.Samples
 	for range 20 {
 		var y float64
 		for _, t := range theta {
@@ -31,14 +31,14 @@ func Example() {
 		data.Y = append(data.Y, y)
 	}
 
-	solver := client.Solver{Sparsity: 1}
+	solver := local.Solver{Sparsity: 1}
 	fit, err := solver.Solve(model, data)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	own := fit.Personal(nil)
-	y, err := client.Predict(model, own, []float64{1, 1, 1, 1, 1, 1}, nil)
+	y, err := local.Predict(model, own, []float64{1, 1, 1, 1, 1, 1}, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -61,12 +61,12 @@ func ExampleContributor() {
 	phase, _ := state.Phase()
 	layout := config.Layout(phase.Kind)
 
-	data := client.Samples{
+	data := local.Samples{
 		X: []float64{1, 0, 2, 0, 0, 1, 0, 1, 0, 1, 3, 0},
 		Y: []float64{2, -1},
 	}
 	contribution := make([]float64, layout.Len())
-	var contributor client.Contributor
+	var contributor local.Contributor
 	if err := contributor.Contribute(contribution, state, data); err != nil {
 		fmt.Println(err) // contribution is zeros then: send these
 	}

@@ -46,3 +46,12 @@ func (a Adjacency) SensitivityFactor() float64 {
 	}
 	return 1
 }
+
+// MarshalText writes a as String does.
+func (a Adjacency) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads what ParseAdjacency does.
+func (a *Adjacency) UnmarshalText(text []byte) (err error) {
+	*a, err = ParseAdjacency(string(text))
+	return err
+}

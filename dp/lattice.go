@@ -30,8 +30,8 @@ import (
 // pass is enough and rounding is unbiased; drawing again until the norm happens
 // to fit, the other way known, is neither.
 type Lattice struct {
-	ScaleBits   uint // spacing 2^-ScaleBits, at most 52
-	ModulusBits uint // 2 to 64
+	ScaleBits   uint `json:"scale_bits"`   // spacing 2^-ScaleBits, at most 52
+	ModulusBits uint `json:"modulus_bits"` // 2 to 64
 }
 
 // maxBound keeps lattice coordinates exact as float64.

@@ -1,0 +1,120 @@
+package rounds
+
+// Command is a transition that Machine.Apply performs or refuses.
+type Command interface{ command() }
+
+// CreateJob makes a job. State is the method's state 0, before any release.
+// Creating a job again with the same spec and state is no error.
+type CreateJob struct {
+	Spec  []byte // see ParseSpec
+	State Blob
+}
+
+// Run lets rounds up to Until be opened; 0 is all of them. Pause is Run with
+// Until no higher than the rounds that were opened: a round that is open goes
+// on to its end.
+type Run struct {
+	Job   string
+	Until int
+}
+
+// OpenRound reserves the round's charge and begins to collect. Round is the
+// number of releases so far plus 1; Attempt one more than the attempts at this
+// round before.
+type OpenRound struct {
+	Job            string
+	Round, Attempt int
+}
+
+// Stage puts a piece of a large blob where a later command finds it by its
+// digest. Pieces come in order of their offset; one that is there already is no
+// error. What was staged for an attempt goes when the attempt ends.
+type Stage struct {
+	Job            string
+	Round, Attempt int // 0, 0: of no attempt, for CreateJob
+	Digest         Digest
+	Size, Offset   int64
+	Piece          []byte
+}
+
+// Collect adds the contributions of the members, whose sum is given as
+// aggregation.Pack writes it. It is one unit: all members are added or, with
+// the reason Counted or Full, none.
+type Collect struct {
+	Job            string
+	Round, Attempt int
+	Members        []ClientID // distinct
+	Sum            Blob
+}
+
+// CloseRound ends collecting: at the deadline, or by an operator. With fewer
+// than NMin members the attempt fails. A round that reaches RoundSize closes
+// by itself.
+type CloseRound struct {
+	Job            string
+	Round, Attempt int
+}
+
+// ReleaseRound publishes the next state. The first one wins.
+type ReleaseRound struct {
+	Job            string
+	Round, Attempt int
+	State          Blob
+}
+
+// FailRound gives an attempt up: what it collected is dropped, what it was
+// charged stays spent.
+type FailRound struct {
+	Job            string
+	Round, Attempt int
+	Why            string // one line
+}
+
+func (CreateJob) command()    {}
+func (Run) command()          {}
+func (OpenRound) command()    {}
+func (Stage) command()        {}
+func (Collect) command()      {}
+func (CloseRound) command()   {}
+func (ReleaseRound) command() {}
+func (FailRound) command()    {}
+
+// ClientID is a client to the machine: the first half of the SHA-256 of its
+// name, so that a million of them take 16 MB, and a round's members a bit each.
+type ClientID [16]byte
+
+// Reason says why a command, or a client's submission, was refused.
+type Reason uint8
+
+// Reasons. The numbers are part of the wire format.
+const (
+	Malformed       Reason = iota + 1 // a field is out of range or does not fit the job
+	UnknownJob                        // no job of that name
+	JobExists                         // another job has that name
+	WrongRound                        // that round or attempt is not the one that is open, or comes next
+	AlreadyOpen                       // the round is open already
+	NotOpen                           // the round is closed, or was never open
+	Counted                           // a member is in the sum already
+	Full                              // the round has no room for so many
+	NoBudget                          // the charge does not fit what is left
+	NotRunning                        // the job is paused, or has no rounds left
+	NotClosed                         // the round still collects
+	AlreadyReleased                   // the round was released
+	NotStaged                         // a blob's bytes are not all there
+	WrongDigest                       // a blob's bytes have another digest
+)
+
+// Refusal is a command that was refused. The state is as before.
+type Refusal struct {
+	Reason Reason
+	Detail string // one line for a person
+	// Counted are the indices of members that are in the sum already.
+	Counted []int
+	// Room is how many more the round takes, with the reason Full.
+	Room int
+}
+
+// String is the reason in words.
+func (r Reason) String() string { panic("rounds: to be built") }
+
+func (r *Refusal) Error() string { return r.Reason.String() + ": " + r.Detail }

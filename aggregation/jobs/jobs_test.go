@@ -185,7 +185,7 @@ func TestTerms(t *testing.T) {
 		{"epsilon", func(_ *jobs.Parameters, t *jobs.Terms) { t.Epsilon = 1e-9 }},
 		{"delta", func(_ *jobs.Parameters, t *jobs.Terms) { t.Delta = 0 }},
 		{"n-min", func(_ *jobs.Parameters, t *jobs.Terms) { t.NMin = 0 }},
-		{"n-min", func(_ *jobs.Parameters, t *jobs.Terms) { t.NMin, t.RoundSize, t.Epsilon = 1 << 60, 1 << 60, 8 }},
+		{"n-min", func(_ *jobs.Parameters, t *jobs.Terms) { t.NMin, t.RoundSize, t.Epsilon = 1<<60, 1<<60, 8 }},
 		{"round-size", func(_ *jobs.Parameters, t *jobs.Terms) { t.RoundSize = 999 }},
 		{"deadline", func(_ *jobs.Parameters, t *jobs.Terms) { t.Deadline = 0 }},
 		{"spare", func(_ *jobs.Parameters, t *jobs.Terms) { t.Spare = -1 }},

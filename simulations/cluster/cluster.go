@@ -196,8 +196,8 @@ func (c *Cluster) files(role identity.Role, name string, hosts ...string) (ident
 }
 
 // Bearer issues a certificate that is kept in memory.
-func (c *Cluster) Bearer(role identity.Role, name string) (*identity.Bearer, error) {
-	return c.authority.Bearer(role, name)
+func (c *Cluster) Bearer(role identity.Role, name string, hosts ...string) (*identity.Bearer, error) {
+	return c.authority.Bearer(role, name, hosts...)
 }
 
 // Nodes are the servers.

@@ -14,6 +14,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/undertone-fl/undertone/simulations/cluster"
 	"github.com/undertone-fl/undertone/simulations/population"
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
@@ -29,6 +30,9 @@ type Options struct {
 	Dir string
 	// Resume goes on from what Dir holds. The configuration must be the same.
 	Resume bool
+	// Cluster computes the rounds of every run under a budget, with real clients;
+	// nil: this process does. It keeps no checkpoint of a run.
+	Cluster *cluster.Cluster
 	// Progress is told of work done, from one goroutine at a time.
 	Progress func(Progress)
 }
@@ -73,8 +77,15 @@ func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
 	}
 	defer book.close()
 	result := &Result{Version: ResultVersion, Config: cfg}
-	meter := newMeter(todo, first.Len(), opts.Progress)
+	meter := newMeter(todo, first.Len(), opts)
 	people := &cohort{workers: opts.Workers, report: meter.add}
+	var deployed *service
+	if opts.Cluster != nil {
+		if deployed, err = newService(opts.Cluster, people, first.Len()); err != nil {
+			return nil, err
+		}
+		defer deployed.close()
+	}
 	pop, popSeed := first, cfg.Seed
 	for i, u := range todo {
 		if ctx.Err() != nil {
@@ -96,7 +107,13 @@ func Simulate(ctx context.Context, cfg Config, opts Options) (*Result, error) {
 		meter.begin(u)
 		start := time.Now()
 		at, spent := book.checkpoint(i, u)
+		if deployed != nil && u.plan != nil && u.epsilon.Private() {
+			u.service, at = deployed, nil // its job begins at the beginning
+		}
 		run, err := u.run(ctx, at, func(p progressState) error {
+			if u.service != nil {
+				return nil
+			}
 			return book.save(i, p, spent+time.Since(start))
 		})
 		if err != nil && ctx.Err() != nil {

@@ -12,12 +12,15 @@ type meter struct {
 	tell     func(Progress)
 }
 
-func newMeter(todo []*unit, clients int, tell func(Progress)) *meter {
-	m := &meter{expected: map[*unit]int64{}, tell: tell}
+func newMeter(todo []*unit, clients int, opts Options) *meter {
+	m := &meter{expected: map[*unit]int64{}, tell: opts.Progress}
 	for _, u := range todo {
 		passes := 1
 		if u.plan != nil {
 			passes = len(u.plan.Phases()) + 1 // and the measurement at the end
+			if opts.Cluster != nil && u.epsilon.Private() {
+				passes += u.plan.Rounds // what a cohort measures on the way
+			}
 		}
 		m.expected[u] = int64(passes) * int64(clients)
 		m.total += m.expected[u]

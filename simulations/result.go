@@ -105,12 +105,17 @@ type Round struct {
 	// the noise over the sensitivity (0 without privacy).
 	Clip            float64
 	NoiseMultiplier float64
+	// State is the SHA-256 of what was released, as servers encode it.
+	State string
 }
 
 // MarshalJSON flattens the metrics into the round.
 func (r Round) MarshalJSON() ([]byte, error) {
 	m := map[string]any{"round": r.Round, "phase": r.Phase, "epsilon_spent": r.EpsilonSpent,
 		"clip": r.Clip, "noise_multiplier": r.NoiseMultiplier}
+	if r.State != "" {
+		m["state_sha256"] = r.State
+	}
 	for k, v := range r.Metrics {
 		m[k] = v
 	}
@@ -137,6 +142,8 @@ func (r *Round) UnmarshalJSON(b []byte) error {
 			r.Clip = f
 		case "noise_multiplier":
 			r.NoiseMultiplier = f
+		case "state_sha256":
+			r.State, _ = v.(string)
 		default:
 			r.Metrics[k] = f
 		}

@@ -2,6 +2,9 @@ package simulations
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -20,6 +23,7 @@ type unit struct {
 	seed    uint64
 	plan    *plan // nil for a method that releases nothing
 	cohort  *cohort
+	service *service // computes the rounds where it is set, else cohort does
 }
 
 // progressState is where a unit stands: what a checkpoint holds.
@@ -77,7 +81,10 @@ func (u *unit) run(ctx context.Context, at *progressState, keep func(progressSta
 				return out, err
 			}
 		}
-		pass, err := u.cohort.collect(ctx, u, p, state, phase.Kind)
+		next, pass, err := u.advance(ctx, state, phase.Kind)
+		if errors.Is(err, lowrank.ErrNotFinite) {
+			return out, fmt.Errorf("%s at epsilon %v, seed %d: %w", u.method, u.epsilon, u.seed, err)
+		}
 		if err != nil {
 			return out, err
 		}
@@ -86,18 +93,15 @@ func (u *unit) run(ctx context.Context, at *progressState, keep func(progressSta
 		if pass.measured {
 			out.Rounds[len(out.Rounds)-1].Metrics = pass.metrics
 		}
-		state, err = state.Advance(pass.sum, pass.sd)
-		if errors.Is(err, lowrank.ErrNotFinite) {
-			return out, fmt.Errorf("%s at epsilon %v, seed %d: %w", u.method, u.epsilon, u.seed, err)
-		}
-		if err != nil {
-			return out, err
-		}
+		state = next
 		round := Round{Phase: string(phase.Kind), Clip: p.Layout(phase.Kind).Bound(), NoiseMultiplier: multiplier}
 		if phase.Kind == lowrank.Refine {
 			updates++
 		}
 		round.Round = updates
+		if round.State, err = digest(state); err != nil {
+			return out, err
+		}
 		if u.epsilon.Private() {
 			if round.EpsilonSpent, err = filter.Spent().GaussianEpsilon(u.cfg.Delta); err != nil {
 				return out, err
@@ -120,6 +124,30 @@ func (u *unit) run(ctx context.Context, at *progressState, keep func(progressSta
 		}
 	}
 	return out, nil
+}
+
+// advance computes a round: the state after it, and what was measured of the one
+// before.
+func (u *unit) advance(ctx context.Context, state *lowrank.State, kind lowrank.Kind) (*lowrank.State, *pass, error) {
+	if u.service != nil {
+		return u.service.advance(ctx, u, state, kind)
+	}
+	pass, err := u.cohort.collect(ctx, u, u.plan, state, kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	next, err := state.Advance(pass.sum, pass.sd)
+	return next, pass, err
+}
+
+// digest is the SHA-256 of a state as servers release it.
+func digest(state *lowrank.State) (string, error) {
+	b, err := json.Marshal(state)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // replaceOne is the epsilon that a charge costs under replace-one adjacency,

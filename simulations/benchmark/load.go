@@ -3,7 +3,6 @@ package benchmark
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -48,50 +47,14 @@ func create(ctx context.Context, c *cluster.Cluster, p jobs.Parameters, t jobs.T
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(spec)
-	if err != nil {
-		return nil, err
-	}
-	j := &job{spec}
-	err = c.Operate(ctx, func(o undertonev1grpc.OperatorServiceClient) error {
-		if _, err := o.CreateJob(ctx, &undertonev1.CreateJobRequest{Spec: b}); err != nil {
-			return err
-		}
-		_, err := o.OpenJob(ctx, &undertonev1.OpenJobRequest{Job: t.Job, Rounds: uint32(open)})
-		return err
-	})
-	return j, err
+	return &job{spec}, c.CreateJob(ctx, spec, open)
 }
 
-// await waits until a round of the job collects, or all before it are released
-// where the job has no such round, and returns the digest of the state that
-// contributions are computed from.
+// await waits until a round collects, see cluster.AwaitRound, and returns the
+// digest of the state that contributions to it are computed from.
 func (j *job) await(ctx context.Context, c *cluster.Cluster, round int) (digest []byte, err error) {
-	for {
-		err := c.Operate(ctx, func(o undertonev1grpc.OperatorServiceClient) error {
-			r, err := o.GetJob(ctx, &undertonev1.GetJobRequest{Job: j.spec.Job})
-			if err != nil {
-				return err
-			}
-			attempts := r.Job.Attempts
-			if n := len(attempts); n > 0 && attempts[n-1].Phase == undertonev1.Phase_PHASE_COLLECTING && int(attempts[n-1].Round) == round ||
-				int(r.Job.Released) >= round-1 && (round > len(j.spec.Releases) || r.Job.State != undertonev1.JobState_JOB_STATE_RUNNING) {
-				digest = r.Job.StateDigest
-			}
-			if n := len(attempts); n > 0 && attempts[n-1].Phase == undertonev1.Phase_PHASE_FAILED {
-				return fmt.Errorf("round %d of %s failed: %s", attempts[n-1].Round, j.spec.Job, attempts[n-1].Why)
-			}
-			return nil
-		})
-		if err != nil || digest != nil {
-			return digest, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
+	at, err := c.AwaitRound(ctx, j.spec.Job, round)
+	return at.GetStateDigest(), err
 }
 
 // payload is noise, packed as a contribution to a round.

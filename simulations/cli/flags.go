@@ -30,6 +30,7 @@ type flags struct {
 	epsilons   []string
 
 	workers int
+	cluster int
 	out     string
 	resume  bool
 	json    bool
@@ -94,6 +95,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.Uint64Var(&f.experiment.Seed, "seed", 1, "first `seed`; the same seed gives the same result")
 	fs.IntVar(&f.experiment.Seeds, "seeds", 0, "`number` of seeds to run (default: the preset's; with --data 5)")
 	fs.IntVar(&f.workers, "workers", 0, "clients computed at a time, a `number`; 0 is one for each processor")
+	fs.IntVar(&f.cluster, "cluster", 0, "compute every run under a budget on a `number` of real servers, 1, 3 or 5, started on loopback, with a real client for each user; the states released are the same bit for bit")
 	fs.StringVar(&f.out, "out", defaultOut, "`directory` for result.json, report.html and the figures; a finished report in it is replaced; \"\" writes no files")
 	fs.BoolVar(&f.resume, "resume", false, "go on with the experiment that was stopped in --out; the other flags must be as before")
 	fs.BoolVar(&f.json, "json", false, "print result.json instead of the table")
@@ -282,10 +284,14 @@ func (f *flags) addCompletions(cmd *cobra.Command) {
 		case choices != nil:
 			complete = cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp)
 		}
-		if err := cmd.RegisterFlagCompletionFunc(flag.Name, complete); err != nil {
-			panic(err) // a flag has two
-		}
+		register(cmd, flag.Name, complete)
 	})
+}
+
+func register(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // a flag has two
+	}
 }
 
 func completePresets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

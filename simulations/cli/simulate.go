@@ -7,6 +7,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/undertone-fl/undertone/simulations"
+	"github.com/undertone-fl/undertone/simulations/cluster"
 	"github.com/undertone-fl/undertone/simulations/population"
 	"github.com/undertone-fl/undertone/simulations/report"
 )
@@ -93,9 +95,14 @@ func simulate(cmd *cobra.Command, f *flags) error {
 	if err := f.prepareOut(); err != nil {
 		return err
 	}
+	servers, stop, err := f.startCluster(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer stop()
 	bar := newProgress(cmd.ErrOrStderr(), f.quiet)
 	res, err := simulations.Simulate(cmd.Context(), cfg, simulations.Options{
-		Workers: f.workers, Dir: f.out, Resume: f.resume, Progress: bar.update,
+		Workers: f.workers, Cluster: servers, Dir: f.out, Resume: f.resume, Progress: bar.update,
 	})
 	bar.finish()
 	switch {
@@ -113,6 +120,31 @@ func simulate(cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	return present(cmd, f, res)
+}
+
+// startCluster starts the servers that --cluster asks for, in a directory that
+// goes with them.
+func (f *flags) startCluster(ctx context.Context) (servers *cluster.Cluster, stop func(), err error) {
+	switch f.cluster {
+	case 0:
+		return nil, func() {}, nil
+	case 1, 3, 5:
+	default:
+		return nil, nil, &simulations.FieldError{Flag: "cluster", Problem: fmt.Sprintf("%d is none of 1, 3, 5", f.cluster)}
+	}
+	dir, err := os.MkdirTemp("", "undertone-cluster-")
+	if err != nil {
+		return nil, nil, err
+	}
+	servers, err = cluster.Start(ctx, cluster.Config{Nodes: f.cluster, Dir: dir})
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, nil, err
+	}
+	return servers, func() {
+		servers.Stop()
+		os.RemoveAll(dir)
+	}, nil
 }
 
 // present leaves the report in the directory and prints the result. Neither

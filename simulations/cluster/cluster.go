@@ -22,7 +22,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/proto/identity/grpctls"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -253,6 +256,97 @@ func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 			return nil, errors.Join(errors.New("cluster: no leader"), err)
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// CreateJob makes a job and lets the given number of rounds be opened, 0 for
+// all.
+func (c *Cluster) CreateJob(ctx context.Context, spec *rounds.Spec, open int) error {
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	return c.Operate(ctx, func(o undertonev1grpc.OperatorServiceClient) error {
+		if _, err := o.CreateJob(ctx, &undertonev1.CreateJobRequest{Spec: b}); err != nil {
+			return err
+		}
+		_, err := o.OpenJob(ctx, &undertonev1.OpenJobRequest{Job: spec.Job, Rounds: uint32(open)})
+		return err
+	})
+}
+
+// AwaitRound waits until a round of a job collects or, where it never will,
+// all before it are released. Fails if an attempt failed.
+func (c *Cluster) AwaitRound(ctx context.Context, job string, round int) (*undertonev1.Job, error) {
+	for {
+		var at *undertonev1.Job
+		err := c.Operate(ctx, func(o undertonev1grpc.OperatorServiceClient) error {
+			r, err := o.GetJob(ctx, &undertonev1.GetJobRequest{Job: job})
+			at = r.GetJob()
+			return err
+		})
+		switch {
+		case err == nil && reached(at, round):
+			return at, nil
+		case err == nil && len(at.Attempts) > 0 && last(at).Phase == undertonev1.Phase_PHASE_FAILED:
+			return nil, fmt.Errorf("cluster: round %d of %s failed: %s", last(at).Round, job, last(at).Why)
+		case err != nil && status.Code(err) != codes.Unavailable:
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+func last(j *undertonev1.Job) *undertonev1.Attempt { return j.Attempts[len(j.Attempts)-1] }
+
+func reached(j *undertonev1.Job, round int) bool {
+	if len(j.Attempts) > 0 && int(last(j).Round) == round && last(j).Phase == undertonev1.Phase_PHASE_COLLECTING {
+		return true
+	}
+	never := j.State == undertonev1.JobState_JOB_STATE_FINISHED || j.Until != 0 && int(j.Until) < round
+	return never && int(j.Released) == round-1
+}
+
+// State fetches the latest released state of a job, and its version.
+func (c *Cluster) State(ctx context.Context, job string) (version int, state []byte, err error) {
+	reader, err := c.Bearer(identity.Client, "reader")
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, n := range c.nodes {
+		if version, state, err = fetch(ctx, n.API, reader, job); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return version, state, err
+}
+
+func fetch(ctx context.Context, address string, reader *identity.Bearer, job string) (version int, state []byte, err error) {
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(grpctls.Client(reader)))
+	if err != nil {
+		return 0, nil, err
+	}
+	defer conn.Close()
+	stream, err := undertonev1grpc.NewParticipantServiceClient(conn).FetchState(ctx, &undertonev1.FetchStateRequest{Job: job, Latest: true})
+	if err != nil {
+		return 0, nil, err
+	}
+	for first := true; ; first = false {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return version, state, nil
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		if first {
+			version = int(r.Version)
+		}
+		state = append(state, r.Chunk...)
 	}
 }
 

@@ -42,6 +42,9 @@ type Config struct {
 	// Command starts a server, given the path of its configuration file as one
 	// more argument; by default this program's own subcommand.
 	Command []string
+	// Via, if set, gives the address by which others reach a node that listens
+	// on peer: that of a proxy.
+	Via func(node int, peer string) (string, error)
 }
 
 // Cluster is a number of server processes.
@@ -143,17 +146,24 @@ func (c *Cluster) configure(config Config) error {
 		}
 	}
 	var peers []string
-	for _, n := range c.nodes {
-		peers = append(peers, n.Peer)
+	for i, n := range c.nodes {
+		address := n.Peer
+		if config.Via != nil {
+			var err error
+			if address, err = config.Via(i, n.Peer); err != nil {
+				return err
+			}
+		}
+		peers = append(peers, address)
 	}
-	for _, n := range c.nodes {
+	for i, n := range c.nodes {
 		files, err := c.files(identity.Node, n.Name, "localhost", "127.0.0.1")
 		if err != nil {
 			return err
 		}
 		b, err := json.MarshalIndent(map[string]any{
 			"name": n.Name, "cluster": "experiment", "data_dir": filepath.Join(c.dir, n.Name),
-			"api": n.API, "node": n.Peer, "http": n.HTTP, "identity": files,
+			"api": n.API, "node": n.Peer, "http": n.HTTP, "advertise": peers[i], "identity": files,
 			"bootstrap_expect": len(c.nodes), "peers": peers,
 			// The clients of an experiment wait for nobody.
 			"client_rate": 1e6, "client_burst": 1_000_000,

@@ -13,7 +13,6 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
-	"github.com/undertone-fl/undertone/dp"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 )
 
@@ -251,7 +250,7 @@ func match(spec *rounds.Spec, k attemptKey, a *undertonev1.Attempt, in, maybe []
 	search = func(from, more int) []int {
 		if more == 0 {
 			reduced := slices.Clone(sum)
-			dp.Lattice(spec.Lattice).Reduce(reduced)
+			spec.Lattice.Reduce(reduced)
 			if d := sha256.Sum256(aggregation.Pack(nil, reduced, width)); bytes.Equal(d[:], a.SumDigest) {
 				return chosen
 			}

@@ -24,11 +24,10 @@ const remembered = 8192
 // replica is the state machine as the log drives it, with a hash that runs
 // through everything that was applied:
 //
-//	hash(i) = SHA-256(hash(i-1) | i | length of command | command | outcome)
+//	hash(i) = SHA-256(hash(i-1) | i | length of command | command | effect)
 //
-// where the outcome is the machine's effect, or the reason why it refused. Two
-// nodes with the same hash at an index applied the same commands with the same
-// effects.
+// where a refusal has an effect too. Two nodes with the same hash at an index
+// applied the same commands with the same effects.
 type replica struct {
 	fatal func(error)
 
@@ -41,8 +40,8 @@ type replica struct {
 	changed chan struct{}
 	sum     hash.Hash
 
-	// corrupt, if set by a test, changes the outcome of a command.
-	corrupt func(index uint64, outcome *rounds.Digest)
+	// corrupt, if set by a test, changes the effect of a command.
+	corrupt func(index uint64, effect *rounds.Digest)
 }
 
 type point struct {
@@ -93,9 +92,6 @@ func (r *replica) apply(index uint64, data []byte) (*rounds.Refusal, error) {
 	var refusal *rounds.Refusal
 	if err != nil && !errors.As(err, &refusal) {
 		return nil, err
-	}
-	if refusal != nil {
-		effect = rounds.Digest{byte(refusal.Reason)}
 	}
 	if r.corrupt != nil {
 		r.corrupt(index, &effect)

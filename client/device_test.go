@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -59,8 +60,8 @@ func open(t *testing.T, c client.Config) *client.Device {
 	return d
 }
 
-// sync returns the summary of the only job.
-func sync(t *testing.T, d *client.Device) client.JobSummary {
+// syncOne returns the summary of the only job.
+func syncOne(t *testing.T, d *client.Device) client.JobSummary {
 	t.Helper()
 	s, err := d.Sync(t.Context())
 	if err != nil {
@@ -87,7 +88,7 @@ func want(t *testing.T, got client.JobSummary, outcome client.Outcome, errs ...e
 	}
 }
 
-func status1(t *testing.T, d *client.Device) client.JobStatus {
+func onlyJob(t *testing.T, d *client.Device) client.JobStatus {
 	t.Helper()
 	s, err := d.Status()
 	if err != nil {
@@ -111,12 +112,12 @@ func TestJobToItsEnd(t *testing.T) {
 	}
 	for round := range j.spec.Releases {
 		s.begin("taste")
-		got := sync(t, d)
+		got := syncOne(t, d)
 		want(t, got, client.Contributed)
 		if got.Round != round+1 || got.Charge != j.spec.Releases[round].Charge || got.Model != round || got.Samples != nil {
 			t.Errorf("round %d: %+v", round+1, got)
 		}
-		if again := sync(t, d); again.Outcome != client.Contributed || !again.Earlier || again.Charge != 0 {
+		if again := syncOne(t, d); again.Outcome != client.Contributed || !again.Earlier || again.Charge != 0 {
 			t.Errorf("round %d again: %+v", round+1, again)
 		}
 		s.release("taste")
@@ -128,7 +129,7 @@ func TestJobToItsEnd(t *testing.T) {
 	if len(s.arrived) != len(j.spec.Releases) || s.copies != len(s.arrived) {
 		t.Errorf("%d contributions arrived, in %d copies", len(s.arrived), s.copies)
 	}
-	st := status1(t, d)
+	st := onlyJob(t, d)
 	spec := j.spec
 	total := spec.Releases[0].Charge
 	for _, r := range spec.Releases[1:] {
@@ -178,7 +179,7 @@ func TestRetries(t *testing.T) {
 					left = left[1:]
 					return err
 				})
-				want(t, sync(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
+				want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
 				if s.copies != len(failures)+1 || s.members("taste") != 1 {
 					t.Errorf("%d copies, %d members", s.copies, s.members("taste"))
 				}
@@ -202,14 +203,14 @@ func TestUnavailable(t *testing.T) {
 		return nil
 	})
 	d := open(t, c)
-	got := sync(t, d)
+	got := syncOne(t, d)
 	want(t, got, "", client.ErrUnavailable)
 	if st, err := d.Status(); err != nil || len(st.Pending) != 1 || st.NanoRho != got.Charge || got.Charge == 0 {
 		t.Errorf("%+v, %v", st, err)
 	}
 	d.Close()
 	s.interruptWith(nil)
-	want(t, sync(t, open(t, c)), client.Contributed)
+	want(t, syncOne(t, open(t, c)), client.Contributed)
 	if s.members("taste") != 1 || len(s.arrived) != 1 {
 		t.Errorf("%d members, %d contributions", s.members("taste"), len(s.arrived))
 	}
@@ -240,16 +241,16 @@ func TestRoundOver(t *testing.T) {
 		return nil
 	})
 	d := open(t, s.config(t.TempDir(), "ann"))
-	got := sync(t, d)
+	got := syncOne(t, d)
 	want(t, got, client.Over, client.ErrOver)
-	if st := status1(t, d); st.NanoRho != got.Charge || st.Counted != 0 {
+	if st := onlyJob(t, d); st.NanoRho != got.Charge || st.Counted != 0 {
 		t.Errorf("%+v", st)
 	}
 	s.begin("taste") // a second attempt is charged again
-	again := sync(t, d)
+	again := syncOne(t, d)
 	want(t, again, client.Contributed)
-	if again.Attempt != 2 || again.Charge != got.Charge || status1(t, d).NanoRho != 2*got.Charge {
-		t.Errorf("%+v, %+v", again, status1(t, d))
+	if again.Attempt != 2 || again.Charge != got.Charge || onlyJob(t, d).NanoRho != 2*got.Charge {
+		t.Errorf("%+v, %+v", again, onlyJob(t, d))
 	}
 }
 
@@ -266,7 +267,7 @@ func TestCountedAfterAll(t *testing.T) {
 		}
 		return nil
 	})
-	want(t, sync(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
+	want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
 }
 
 // TestCap: what does not fit the device's own cap is refused before anything is
@@ -276,11 +277,11 @@ func TestCap(t *testing.T) {
 	j := s.create(parameters(), terms("taste"))
 	s.begin("taste")
 	c := s.config(t.TempDir(), "ann")
-	c.Cap.Epsilon = 1
+	c.Cap.Epsilon = 2
 	d := open(t, c)
 	rounds := 0
 	for range j.spec.Releases {
-		got := sync(t, d)
+		got := syncOne(t, d)
 		if got.Err != nil {
 			want(t, got, "", client.ErrCap)
 			break
@@ -289,22 +290,22 @@ func TestCap(t *testing.T) {
 		s.release("taste")
 		s.begin("taste")
 	}
-	st := status1(t, d)
-	if rounds == len(j.spec.Releases) || len(s.arrived) != rounds || st.Rounds != rounds || st.Epsilon > 1 {
+	st := onlyJob(t, d)
+	if rounds == 0 || rounds == len(j.spec.Releases) || len(s.arrived) != rounds || st.Rounds != rounds || st.Epsilon > 2 {
 		t.Errorf("%d rounds, %d contributions: %+v", rounds, len(s.arrived), st)
 	}
 	d.Close()
 	c.Cap.Epsilon = 20
-	want(t, sync(t, open(t, c)), client.Contributed)
+	want(t, syncOne(t, open(t, c)), client.Contributed)
 	// A cap below what is spent already refuses, and does not overlook it.
 	c.Dir = t.TempDir()
 	d = open(t, c)
-	want(t, sync(t, d), client.Contributed)
+	want(t, syncOne(t, d), client.Contributed)
 	d.Close()
 	s.release("taste")
 	s.begin("taste")
 	c.Cap.Epsilon = 0.01
-	want(t, sync(t, open(t, c)), "", client.ErrCap)
+	want(t, syncOne(t, open(t, c)), "", client.ErrCap)
 }
 
 // TestUnusableSamples: whatever is wrong with the samples, the device contributes
@@ -323,7 +324,7 @@ func TestUnusableSamples(t *testing.T) {
 			c := s.config(t.TempDir(), "ann")
 			c.Samples = source
 			d := open(t, c)
-			got := sync(t, d)
+			got := syncOne(t, d)
 			want(t, got, client.Contributed)
 			if got.Samples == nil || got.Model != 0 {
 				t.Errorf("%+v", got)
@@ -363,16 +364,16 @@ func TestTwoHistories(t *testing.T) {
 			s.begin("taste")
 			c := s.config(t.TempDir(), "ann")
 			d := open(t, c)
-			want(t, sync(t, d), client.Contributed)
+			want(t, syncOne(t, d), client.Contributed)
 			true1 := *s.jobs["taste"]
 			states := append([][]byte(nil), true1.states...)
 			forge(s)
-			want(t, sync(t, d), "", client.ErrTwoHistories)
+			want(t, syncOne(t, d), "", client.ErrTwoHistories)
 			d.Close()
 			true1.states, true1.open, true1.attempt = states, false, 5
 			s.jobs["taste"] = &true1
 			s.begin("taste")
-			want(t, sync(t, open(t, c)), "", client.ErrTwoHistories)
+			want(t, syncOne(t, open(t, c)), "", client.ErrTwoHistories)
 			if len(s.arrived) != 1 {
 				t.Errorf("%d contributions", len(s.arrived))
 			}
@@ -387,13 +388,13 @@ func TestBackwards(t *testing.T) {
 	j := s.create(parameters(), terms("taste"))
 	s.begin("taste")
 	d := open(t, s.config(t.TempDir(), "ann"))
-	want(t, sync(t, d), client.Contributed)
+	want(t, syncOne(t, d), client.Contributed)
 	s.release("taste")
 	s.begin("taste")
-	want(t, sync(t, d), client.Contributed)
+	want(t, syncOne(t, d), client.Contributed)
 	j.states = j.states[:1]
 	j.attempt = 9
-	got := sync(t, d)
+	got := syncOne(t, d)
 	want(t, got, "", client.ErrBackwards)
 	if len(s.arrived) != 2 {
 		t.Errorf("%d contributions", len(s.arrived))
@@ -409,7 +410,7 @@ func TestIndexIsCarried(t *testing.T) {
 	c := s.config(t.TempDir(), "ann")
 	c.Patience = 50 * time.Millisecond
 	d := open(t, c)
-	want(t, sync(t, d), client.Contributed)
+	want(t, syncOne(t, d), client.Contributed)
 	d.Close()
 	s.index -= 2
 	if _, err := open(t, c).Sync(t.Context()); !errors.Is(err, client.ErrUnavailable) {
@@ -448,7 +449,7 @@ func TestWrongBytes(t *testing.T) {
 			s.begin("taste")
 			forge(s, j)
 			d := open(t, s.config(t.TempDir(), "ann"))
-			want(t, sync(t, d), "", client.ErrDigest)
+			want(t, syncOne(t, d), "", client.ErrDigest)
 			if st, err := d.Status(); err != nil || st.NanoRho != 0 || len(s.arrived) != 0 {
 				t.Errorf("%+v, %v", st, err)
 			}
@@ -460,9 +461,13 @@ func TestWrongBytes(t *testing.T) {
 func TestLyingSpecification(t *testing.T) {
 	s := newService(t, 1)
 	j := s.create(parameters(), terms("taste"))
-	j.raw = []byte(strings.Replace(string(j.raw), `"charge_nano_rho":"`, `"charge_nano_rho":"1`, 1))
+	j.spec.Releases[0].Charge /= 2
+	var err error
+	if j.raw, err = json.Marshal(j.spec); err != nil {
+		t.Fatal(err)
+	}
 	s.begin("taste")
-	want(t, sync(t, open(t, s.config(t.TempDir(), "ann"))), "", client.ErrSpec)
+	want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), "", client.ErrSpec)
 	if len(s.arrived) != 0 {
 		t.Error("a contribution all the same")
 	}
@@ -475,10 +480,10 @@ func TestAccept(t *testing.T) {
 	s.begin("taste")
 	c := s.config(t.TempDir(), "ann")
 	c.Accept = func(s *rounds.Spec) error { return fmt.Errorf("trust is %s", s.Trust) }
-	want(t, sync(t, open(t, c)), "", client.ErrDeclined)
+	want(t, syncOne(t, open(t, c)), "", client.ErrDeclined)
 	c = s.config(t.TempDir(), "ann")
 	c.Jobs = []string{"weather"}
-	got := sync(t, open(t, c))
+	got := syncOne(t, open(t, c))
 	if got.Job != "weather" {
 		t.Errorf("%+v", got)
 	}
@@ -494,9 +499,9 @@ func TestElsewhere(t *testing.T) {
 	s := newService(t, 1)
 	s.create(parameters(), terms("taste"))
 	s.begin("taste")
-	want(t, sync(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
+	want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
 	d := open(t, s.config(t.TempDir(), "ann"))
-	got := sync(t, d)
+	got := syncOne(t, d)
 	want(t, got, client.Elsewhere, client.ErrElsewhere)
 	if got.Charge == 0 || len(s.arrived) != 1 || s.copies != 1 {
 		t.Errorf("%+v, %d copies", got, s.copies)
@@ -512,7 +517,7 @@ func TestTrustModes(t *testing.T) {
 			term.Trust, term.NMin = trust, 10
 			s.create(parameters(), term)
 			s.begin("taste")
-			want(t, sync(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
+			want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
 		})
 	}
 }
@@ -545,7 +550,7 @@ func TestLargeContribution(t *testing.T) {
 	largest := 0
 	for range j.spec.Releases {
 		s.begin("wide")
-		want(t, sync(t, d), client.Contributed)
+		want(t, syncOne(t, d), client.Contributed)
 		s.release("wide")
 	}
 	for _, payload := range s.arrived {
@@ -572,18 +577,18 @@ func TestDamagedFiles(t *testing.T) {
 		return nil
 	})
 	d := open(t, c)
-	want(t, sync(t, d), "", client.ErrUnavailable)
+	want(t, syncOne(t, d), "", client.ErrUnavailable)
 	d.Close()
 	s.interruptWith(nil)
 
 	flip(t, filepath.Join(c.Dir, "outbox", "job-taste.1.1"))
 	d = open(t, c)
-	got := sync(t, d)
+	got := syncOne(t, d)
 	if got.Outcome != client.Lost {
 		t.Errorf("%+v", got)
 	}
-	if s.members("taste") != 0 || status1(t, d).NanoRho == 0 {
-		t.Errorf("%d members; %+v", s.members("taste"), status1(t, d))
+	if s.members("taste") != 0 || onlyJob(t, d).NanoRho == 0 {
+		t.Errorf("%d members; %+v", s.members("taste"), onlyJob(t, d))
 	}
 	d.Close()
 
@@ -599,7 +604,7 @@ func TestDamagedFiles(t *testing.T) {
 	if _, err := d.Predict("taste", make([]float64, 6), nil); !errors.Is(err, client.ErrCorrupt) {
 		t.Errorf("%v", err)
 	}
-	sync(t, d)
+	syncOne(t, d)
 	if _, err := d.Predict("taste", make([]float64, 6), nil); err != nil {
 		t.Error(err)
 	}
@@ -668,9 +673,9 @@ func TestDiskFull(t *testing.T) {
 		} else {
 			t.Cleanup(func() { d.Close() })
 		}
-		got := sync(t, d)
+		got := syncOne(t, d)
 		want(t, got, client.Contributed)
-		if st := status1(t, d); st.Attempts != 1 || st.Counted != 1 {
+		if st := onlyJob(t, d); st.Attempts != 1 || st.Counted != 1 {
 			t.Fatalf("step %d: %+v", n, st)
 		}
 	}

@@ -144,7 +144,7 @@ func (s *servers) around(ctx context.Context, timeout time.Duration, f func(cont
 		if cause := context.Cause(ctx); cause != nil {
 			return backoff.Permanent(cause)
 		}
-		err, wait := classify(err)
+		wait, err := classify(err)
 		if !errors.Is(err, ErrUnavailable) {
 			return backoff.Permanent(err)
 		}
@@ -161,25 +161,25 @@ func (s *servers) around(ctx context.Context, timeout time.Duration, f func(cont
 
 // classify turns a status into an error of this package: a *RefusedError where
 // the server gave a reason. The pause is what it asks for.
-func classify(err error) (error, time.Duration) {
+func classify(err error) (pause time.Duration, _ error) {
 	st, ok := status.FromError(err)
 	if !ok {
-		return err, 0
+		return 0, err
 	}
 	for _, detail := range st.Details() {
 		if r, ok := detail.(*undertonev1.Refusal); ok {
-			pause := min(time.Duration(r.GetRetryAfterMs())*time.Millisecond, time.Minute)
-			return &RefusedError{r.GetReason(), oneLine(r.GetDetail()), r.Counted}, pause
+			pause := time.Duration(min(r.GetRetryAfterMs(), 60_000)) * time.Millisecond
+			return pause, &RefusedError{r.GetReason(), oneLine(r.GetDetail()), r.Counted}
 		}
 	}
 	message := oneLine(st.Message())
 	switch st.Code() {
 	case codes.PermissionDenied, codes.Unauthenticated:
-		return fmt.Errorf("%w: %s", ErrForbidden, message), 0
+		return 0, fmt.Errorf("%w: %s", ErrForbidden, message)
 	case codes.InvalidArgument, codes.Unimplemented, codes.OutOfRange, codes.FailedPrecondition, codes.NotFound, codes.AlreadyExists:
-		return fmt.Errorf("%w: %s: %s", ErrRejected, strings.ToLower(st.Code().String()), message), 0
+		return 0, fmt.Errorf("%w: %s: %s", ErrRejected, strings.ToLower(st.Code().String()), message)
 	}
-	return fmt.Errorf("%w: %s", ErrUnavailable, message), 0
+	return 0, fmt.Errorf("%w: %s", ErrUnavailable, message)
 }
 
 // oneLine is what a server says, fit for a log.

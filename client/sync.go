@@ -423,7 +423,8 @@ func (s *syncing) charge(k attemptKey, r *release, next *record, elsewhere bool,
 	} else {
 		filter := accounting.Filter{Budget: s.budget}
 		if err := also(filter.Reserve(spent), filter.Reserve(entry.Charge)); err != nil {
-			return fmt.Errorf("%w of %v: %v are spent, and %v asks for %v", ErrCap, s.budget, spent, k, entry.Charge)
+			refused := fmt.Errorf("%w of %v: %v are spent, and %v asks for %v", ErrCap, s.budget, spent, k, entry.Charge)
+			return also(refused, s.keep(next))
 		}
 	}
 	job.Attempts = append(job.Attempts, entry)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	server "github.com/undertone-fl/undertone/server/cli"
 	simulations "github.com/undertone-fl/undertone/simulations/cli"
 )
 
@@ -20,6 +21,8 @@ func newRoot() *cobra.Command {
 		Use:   "undertone",
 		Short: "Federated personalization under differential privacy",
 	}
-	root.AddCommand(simulations.Command(), versionCommand())
+	root.AddCommand(simulations.Commands()...)
+	root.AddCommand(server.Commands()...)
+	root.AddCommand(versionCommand())
 	return root
 }

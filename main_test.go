@@ -20,11 +20,15 @@ func TestMain(m *testing.M) {
 // TestScripts runs the command as a user would. Each script says in its first
 // lines what it shows.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "simulations/cli/testdata/script",
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-	})
+	for _, of := range []string{"simulations", "server"} {
+		t.Run(of, func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:                 of + "/cli/testdata/script",
+				RequireExplicitExec: true,
+				RequireUniqueNames:  true,
+			})
+		})
+	}
 }
 
 func TestPanicIsOneLine(t *testing.T) {

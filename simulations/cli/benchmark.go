@@ -12,8 +12,7 @@ import (
 	"github.com/undertone-fl/undertone/simulations/benchmark"
 )
 
-// BenchmarkCommand returns undertone benchmark.
-func BenchmarkCommand() *cobra.Command {
+func benchmarkCommand() *cobra.Command {
 	var (
 		o      benchmark.Options
 		asJSON bool

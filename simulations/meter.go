@@ -17,7 +17,7 @@ func newMeter(todo []*unit, clients int, tell func(Progress)) *meter {
 	for _, u := range todo {
 		passes := 1
 		if u.plan != nil {
-			passes = len(u.plan.shares) + 1 // and the measurement at the end
+			passes = len(u.plan.Phases()) + 1 // and the measurement at the end
 		}
 		m.expected[u] = int64(passes) * int64(clients)
 		m.total += m.expected[u]

@@ -48,11 +48,12 @@ func (u *unit) run(ctx context.Context, at *progressState, keep func(progressSta
 			return out, err
 		}
 	}
-	state := p.config.Start()
+	state := p.Start()
 	if at != nil {
 		state, out.Rounds = at.State, at.Rounds
-		for _, r := range p.shares[:state.Step] {
-			if err := filter.Reserve(r.charge); err != nil {
+		for step := range state.Step {
+			charge, _ := p.charge(step)
+			if err := filter.Reserve(charge); err != nil {
 				return out, err
 			}
 		}
@@ -70,13 +71,13 @@ func (u *unit) run(ctx context.Context, at *progressState, keep func(progressSta
 			break
 		}
 		// Reserved before any client is asked; refused when it does not fit.
-		r := p.shares[state.Step]
+		charge, multiplier := p.charge(state.Step)
 		if u.epsilon.Private() {
-			if err := filter.Reserve(r.charge); err != nil {
+			if err := filter.Reserve(charge); err != nil {
 				return out, err
 			}
 		}
-		pass, err := u.cohort.collect(ctx, u, p, state, phase.Kind, r)
+		pass, err := u.cohort.collect(ctx, u, p, state, phase.Kind)
 		if err != nil {
 			return out, err
 		}
@@ -92,7 +93,7 @@ func (u *unit) run(ctx context.Context, at *progressState, keep func(progressSta
 		if err != nil {
 			return out, err
 		}
-		round := Round{Phase: string(phase.Kind), Clip: p.config.Layout(phase.Kind).Bound(), NoiseMultiplier: r.multiplier}
+		round := Round{Phase: string(phase.Kind), Clip: p.Layout(phase.Kind).Bound(), NoiseMultiplier: multiplier}
 		if phase.Kind == lowrank.Refine {
 			updates++
 		}

@@ -1,18 +1,38 @@
 // Package jobs is what a method, its privacy and its rounds have to do with one
-// another: it makes a job's specification from terms that a person can choose,
-// recomputes the claims of one that came over a network, and takes a job from
-// one released state to the next.
+// another: it makes a job's specification out of terms that a person can choose
+// (New), recomputes the claims of one that came over a network (Check), and takes
+// a job from one released state to the next (Start, Advance).
 //
-// There is one method so far, AMHT-LRS (package lowrank, and client/local for the
-// client's half).
+// # What a specification claims
+//
+// For each release: contributions are integer vectors z, ||z||_2 <= Bound, which
+// dp.Lattice.Encode guarantees; each one carries discrete Gaussian noise of
+// parameter sigma, and NMin of them together N_Z(0, NMin sigma^2), up to the
+// distance at noise.Share (with TrustLocal, each one carries N_Z(0, sigma^2) and
+// that alone is counted). Then the release is rho-zCDP with
+//
+//	rho = factor^2 Bound^2 / (2 NMin sigma^2),
+//
+// factor being that of the adjacency (Canonne, Kamath, Steinke 2020, theorem 4),
+// and Charge is at least that. Check compares the two as integers, without a
+// float in between; noise that more than NMin members add is not counted.
+//
+// There is one method so far, AMHT-LRS (package lowrank, and client/local for
+// the client's half).
 package jobs
 
 import (
-	"time"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
 
+	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
-	"github.com/undertone-fl/undertone/dp"
 )
 
 // AMHTLRS is the method's name in a specification.
@@ -25,45 +45,135 @@ type Parameters struct {
 	HardThreshold bool `json:"hard_threshold,omitempty"`
 }
 
-// Terms of a job: its privacy and the size of its rounds.
-type Terms struct {
-	Job            string
-	Epsilon, Delta float64 // of all rounds together
-	Adjacency      dp.Adjacency
-	Trust          rounds.Trust
-	NMin           int
-	RoundSize      int
-	Deadline       time.Duration
-	// Spare is the number of failed attempts, each as dear as the dearest round,
-	// that the budget leaves room for.
-	Spare int
+// privateRounds is the number of updates that a budget is divided among: each
+// one needs its share.
+const privateRounds = 6
+
+// sketchOversampling is the usual number of columns beyond the rank (Halko,
+// Martinsson, Tropp 2011, section 4.2).
+const sketchOversampling = 5
+
+// WithDefaults fills in what is left to the schedule: Rounds and, where the
+// features are too many for full moments, Sketch.
+func (p Parameters) WithDefaults() Parameters {
+	if p.Rounds == 0 {
+		p.Rounds = privateRounds
+	}
+	if p.Sketch == 0 && p.Dim > lowrank.LargestMoment {
+		p.Sketch = min(p.Dim, 2*p.Rank+sketchOversampling)
+	}
+	return p
 }
 
-// TermError is a term that cannot be had. Flag is the command line's name of it.
-type TermError struct{ Flag, Problem string }
+// maxCoordinates bounds one contribution: 256 MiB of integers.
+const maxCoordinates = 1 << 25
 
-func (e *TermError) Error() string { return "--" + e.Flag + ": " + e.Problem }
+// Validate returns the first mistake as a *TermError, or nil.
+func (p *Parameters) Validate() error {
+	if err := p.Config.Validate(); err != nil {
+		var field *lowrank.ConfigError
+		errors.As(err, &field)
+		return &TermError{field.Field, field.Problem}
+	}
+	if p.Sparsity < 0 || p.Sparsity > p.Dim {
+		return termError("sparsity", "%d is not from 0 to the %d features", p.Sparsity, p.Dim)
+	}
+	for _, phase := range p.Phases() {
+		if n := p.Layout(phase.Kind).Len(); n > maxCoordinates {
+			return termError("update", "%s sends %d numbers a user for %d features and rank %d; at most %d", p.Update, n, p.Dim, p.Rank, maxCoordinates)
+		}
+	}
+	return nil
+}
 
-// New makes a specification. Fails with a *TermError.
-func New(p Parameters, t Terms) (*rounds.Spec, error) { panic("jobs: to be built") }
+// parameters reads a specification's. Fails with a *rounds.SpecError.
+func parameters(s *rounds.Spec) (*Parameters, error) {
+	if s.Method != AMHTLRS {
+		return nil, &rounds.SpecError{Field: "method", Problem: fmt.Sprintf("%q is unknown; this program has %q", s.Method, AMHTLRS)}
+	}
+	p := new(Parameters)
+	if err := decodeStrictly(s.Parameters, p); err != nil {
+		return nil, &rounds.SpecError{Field: "parameters", Problem: err.Error()}
+	}
+	if err := p.Validate(); err != nil {
+		var term *TermError
+		errors.As(err, &term)
+		return nil, &rounds.SpecError{Field: "parameters." + term.Flag, Problem: term.Problem}
+	}
+	return p, nil
+}
 
-// Check recomputes what a specification claims - lengths, sensitivities, noise,
-// charges, the budget - from its parameters, and returns the parameters. It is
-// what a client does before it takes part. Fails with a *rounds.SpecError.
-func Check(s *rounds.Spec) (*Parameters, error) { panic("jobs: to be built") }
+// decodeStrictly reads one JSON value with no fields but those of v.
+func decodeStrictly(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON value")
+	}
+	return nil
+}
 
 // Start returns state 0, before any release.
-func Start(s *rounds.Spec) ([]byte, error) { panic("jobs: to be built") }
-
-// State reads a released state of a job. Fails if it is none of that job and
-// version.
-func State(s *rounds.Spec, version int, state []byte) (*lowrank.State, error) {
-	panic("jobs: to be built")
+func Start(s *rounds.Spec) ([]byte, error) {
+	p, err := parameters(s)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(p.Start())
 }
 
-// Advance returns the state after a round: state is the one before it, sum the
-// integer sum of the contributions of that many members. It is a function of its
-// arguments, but for the last bits of its floats, which may differ by platform.
+// ErrState says that bytes are no released state of a job and version.
+var ErrState = errors.New("jobs: no state of this job and version")
+
+// State reads a released state of a job; version counts the releases before
+// it. That its parts fit together is for the solver to check, which does so
+// before it uses them. Fails with a *rounds.SpecError or ErrState.
+func State(s *rounds.Spec, version int, state []byte) (*lowrank.State, error) {
+	p, err := parameters(s)
+	if err != nil {
+		return nil, err
+	}
+	st := new(lowrank.State)
+	if err := decodeStrictly(state, st); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrState, err)
+	}
+	if st.Config != p.Config || st.Step != version {
+		return nil, fmt.Errorf("%w: of another configuration or step", ErrState)
+	}
+	return st, nil
+}
+
+// Advance returns the state after a round, counted from 1: state is the one
+// before it, sum the integer sum of the contributions of so many members. Its
+// result follows from its arguments but for the last bits of floats, which may
+// differ between platforms: so one node computes it, and what it released is
+// what all others take over.
+//
+// Fails with a *rounds.SpecError, ErrState, aggregation.ErrLength or
+// lowrank.ErrNotFinite.
 func Advance(s *rounds.Spec, round int, state []byte, sum []int64, members int) ([]byte, error) {
-	panic("jobs: to be built")
+	st, err := State(s, round-1, state)
+	if err != nil {
+		return nil, err
+	}
+	if round > len(s.Releases) || len(sum) != s.Releases[round-1].Length {
+		return nil, aggregation.ErrLength
+	}
+	decoded := make([]float64, len(sum))
+	s.Lattice.Decode(decoded, slices.Clone(sum))
+	next, err := st.Advance(decoded, NoiseDeviation(s, round, members))
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(next)
+}
+
+// NoiseDeviation is the standard deviation of the noise in each coordinate of a
+// round's decoded sum, with so many members.
+func NoiseDeviation(s *rounds.Spec, round, members int) float64 {
+	local := s.Releases[round-1].Sigma.Float64()
+	return local * math.Sqrt(float64(members)) * math.Ldexp(1, -int(s.Lattice.ScaleBits))
 }

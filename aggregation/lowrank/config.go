@@ -51,6 +51,48 @@ type Config struct {
 	Sketch int `json:"sketch,omitempty"`
 }
 
+// Bounds on a Config that comes over a network.
+const (
+	largestDim    = 1 << 20
+	largestRounds = 10_000
+)
+
+// ConfigError is a field of a Config that is out of range; Field is its JSON
+// name.
+type ConfigError struct{ Field, Problem string }
+
+func (e *ConfigError) Error() string { return "lowrank: " + e.Field + ": " + e.Problem }
+
+// Validate returns the first mistake in c as a *ConfigError, or nil.
+func (c Config) Validate() error {
+	problem := func(field, format string, args ...any) error {
+		return &ConfigError{field, fmt.Sprintf(format, args...)}
+	}
+	least := 1
+	if c.Features == OneHot {
+		least = 2
+	}
+	switch {
+	case c.Features != Standard && c.Features != Unscaled && c.Features != OneHot:
+		return problem("features", "%q is none of %s, %s, %s", c.Features, Standard, Unscaled, OneHot)
+	case c.Update != Gradient && c.Update != LeastSquares:
+		return problem("update", "%q is neither %s nor %s", c.Update, Gradient, LeastSquares)
+	case c.Dim < least || c.Dim > largestDim:
+		return problem("dim", "%d is not from %d to %d", c.Dim, least, largestDim)
+	case c.Rank < 0 || c.Rank > c.Dim:
+		return problem("rank", "%d is not from 0 to the %d features", c.Rank, c.Dim)
+	case c.Rank == 0 && !c.Centred:
+		return problem("rank", "0 leaves nothing to learn without a shared mean")
+	case c.Rounds < 1 || c.Rounds > largestRounds:
+		return problem("rounds", "%d is not from 1 to %d", c.Rounds, largestRounds)
+	case c.Sketch != 0 && (c.Sketch < max(c.Rank, 1) || c.Sketch > c.Dim):
+		return problem("sketch", "%d is not from the rank %d to the %d features", c.Sketch, c.Rank, c.Dim)
+	case c.Sketch == 0 && c.Dim > LargestMoment:
+		return problem("sketch", "missing: %d features are too many for full moments", c.Dim)
+	}
+	return nil
+}
+
 // Kind is what a release is for.
 type Kind string
 

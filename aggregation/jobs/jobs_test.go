@@ -1,0 +1,242 @@
+package jobs_test
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/undertone-fl/undertone/aggregation/jobs"
+	"github.com/undertone-fl/undertone/aggregation/lowrank"
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/accounting"
+)
+
+func parameters() jobs.Parameters {
+	return jobs.Parameters{
+		Config:   lowrank.Config{Dim: 50, Rank: 3, Features: lowrank.Standard, Update: lowrank.Gradient},
+		Sparsity: 4,
+	}
+}
+
+func terms() jobs.Terms {
+	return jobs.Terms{
+		Job: "movies", Epsilon: 4, Delta: 1e-6, Adjacency: dp.ZeroOut, Trust: rounds.TrustDistributed,
+		NMin: 1000, RoundSize: 4000, Deadline: time.Minute,
+	}
+}
+
+// reencode is what a specification is after a network.
+func reencode(t interface{ Fatal(...any) }, s *rounds.Spec) *rounds.Spec {
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := rounds.ParseSpec(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// spent recomputes epsilon from nothing but bounds and noise, with an
+// accountant that New does not use.
+func spent(t interface{ Fatal(...any) }, s *rounds.Spec) float64 {
+	var events accounting.Composed
+	for _, r := range s.Releases {
+		parts := float64(s.NMin)
+		if s.Trust == rounds.TrustLocal {
+			parts = 1
+		}
+		z := r.Sigma.Float64() * math.Sqrt(parts) / float64(r.Bound)
+		events = append(events, accounting.Gaussian{NoiseMultiplier: z})
+	}
+	scaled, err := accounting.Scale(events, s.Adjacency.SensitivityFactor())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu, err := accounting.GDP(scaled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return accounting.GaussianEpsilon(mu, s.Delta)
+}
+
+func TestNewSpendsWhatWasAskedFor(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, term := parameters(), terms()
+		p.Dim = rapid.IntRange(2, 300).Draw(t, "dim")
+		p.Rank = rapid.IntRange(1, min(p.Dim, 5)).Draw(t, "rank")
+		p.Sparsity = min(p.Sparsity, p.Dim)
+		p.Rounds = rapid.IntRange(0, 20).Draw(t, "rounds")
+		p.Features = rapid.SampledFrom([]lowrank.Features{lowrank.Standard, lowrank.Unscaled, lowrank.OneHot}).Draw(t, "features")
+		term.Epsilon = rapid.Float64Range(0.1, 8).Draw(t, "epsilon")
+		term.Adjacency = rapid.SampledFrom([]dp.Adjacency{dp.ZeroOut, dp.ReplaceOne}).Draw(t, "adjacency")
+		term.Trust = rapid.SampledFrom([]rounds.Trust{rounds.TrustDistributed, rounds.TrustCentral, rounds.TrustLocal}).Draw(t, "trust")
+		term.NMin = rapid.IntRange(1, 20_000).Draw(t, "n_min")
+		term.RoundSize = term.NMin + rapid.IntRange(0, 20_000).Draw(t, "more")
+
+		spec, err := jobs.New(p, term)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec = reencode(t, spec)
+		if _, err := jobs.Check(spec); err != nil {
+			t.Fatalf("New's own specification: %v", err)
+		}
+		if got := spent(t, spec); got > term.Epsilon || got < 0.999*term.Epsilon {
+			t.Fatalf("asked for epsilon %v, the noise gives %v", term.Epsilon, got)
+		}
+		// No unit of noise is wasted: one less does not pay.
+		for i := range spec.Releases {
+			less := *spec
+			less.Releases = slices.Clone(spec.Releases)
+			// Shares are rounded up to a unit, and the whole to the units of n shares.
+			less.Releases[i].Sigma -= 2
+			var field *rounds.SpecError
+			if _, err := jobs.Check(&less); !errors.As(err, &field) || !strings.HasSuffix(field.Field, "charge_nano_rho") {
+				t.Fatalf("release %d pays for less noise than it has: %v", i, err)
+			}
+		}
+	})
+}
+
+// TestSpare holds that the budget has room for the failed attempts it was asked
+// for, each as dear as the dearest round.
+func TestSpare(t *testing.T) {
+	term := terms()
+	term.Spare = 3
+	spec, err := jobs.New(parameters(), term)
+	if err != nil {
+		t.Fatal(err)
+	}
+	filter := accounting.Filter{Budget: spec.Budget}
+	dearest := spec.Releases[0].Charge
+	for _, r := range spec.Releases {
+		dearest = max(dearest, r.Charge)
+		if err := filter.Reserve(r.Charge); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range term.Spare {
+		if err := filter.Reserve(dearest); err != nil {
+			t.Fatalf("spare attempt %d: %v", i+1, err)
+		}
+	}
+	if err := filter.Reserve(dearest); err == nil {
+		t.Error("the budget has room for more than was asked for")
+	}
+}
+
+// TestCheckFindsEveryLie changes one claim at a time.
+func TestCheckFindsEveryLie(t *testing.T) {
+	good, err := jobs.New(parameters(), terms())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		field string
+		lie   func(*rounds.Spec)
+	}{
+		{"method", func(s *rounds.Spec) { s.Method = "other" }},
+		{"parameters", func(s *rounds.Spec) { s.Parameters = []byte(`{"dim":50,"more":1}`) }},
+		{"parameters", func(s *rounds.Spec) { s.Parameters = append(slices.Clone(s.Parameters), " {}"...) }},
+		{"parameters.rank", func(s *rounds.Spec) {
+			s.Parameters = []byte(strings.Replace(string(s.Parameters), `"rank":3`, `"rank":-3`, 1))
+		}},
+		{"releases", func(s *rounds.Spec) { s.Releases = s.Releases[1:] }},
+		{"releases[0].kind", func(s *rounds.Spec) { s.Releases[0].Kind = "items" }},
+		{"releases[1].length", func(s *rounds.Spec) { s.Releases[1].Length++ }},
+		{"releases[1].bound", func(s *rounds.Spec) { s.Releases[1].Bound-- }},
+		{"releases[2].sigma", func(s *rounds.Spec) { s.Releases[2].Sigma = 0 }},
+		{"releases[2].charge_nano_rho", func(s *rounds.Spec) { s.Releases[2].Sigma /= 2 }},
+		{"releases[2].charge_nano_rho", func(s *rounds.Spec) { s.Releases[2].Charge /= 2 }},
+		{"releases[0].charge_nano_rho", func(s *rounds.Spec) { s.Adjacency = dp.ReplaceOne }},
+		{"releases[0].charge_nano_rho", func(s *rounds.Spec) { s.NMin /= 2 }},
+		{"releases[0].largest", func(s *rounds.Spec) { s.Releases[0].Largest++ }},
+		{"releases[0].largest", func(s *rounds.Spec) { s.Trust = rounds.TrustCentral }},
+		{"budget_nano_rho", func(s *rounds.Spec) { s.Budget -= s.Budget / 1000 }},
+		{"lattice", func(s *rounds.Spec) { s.Lattice.ModulusBits -= 8 }},
+	} {
+		lying := reencode(t, good)
+		c.lie(lying)
+		_, err := jobs.Check(lying)
+		var field *rounds.SpecError
+		if !errors.As(err, &field) || field.Field != c.field {
+			t.Errorf("want a mistake in %s, got %v", c.field, err)
+		}
+	}
+}
+
+func TestTerms(t *testing.T) {
+	for _, c := range []struct {
+		flag   string
+		change func(*jobs.Parameters, *jobs.Terms)
+	}{
+		{"job", func(_ *jobs.Parameters, t *jobs.Terms) { t.Job = "Not A Name" }},
+		{"epsilon", func(_ *jobs.Parameters, t *jobs.Terms) { t.Epsilon = math.Inf(1) }},
+		{"epsilon", func(_ *jobs.Parameters, t *jobs.Terms) { t.Epsilon = math.NaN() }},
+		{"epsilon", func(_ *jobs.Parameters, t *jobs.Terms) { t.Epsilon = 1e-9 }},
+		{"delta", func(_ *jobs.Parameters, t *jobs.Terms) { t.Delta = 0 }},
+		{"n-min", func(_ *jobs.Parameters, t *jobs.Terms) { t.NMin = 0 }},
+		{"n-min", func(_ *jobs.Parameters, t *jobs.Terms) { t.NMin, t.RoundSize, t.Epsilon = 1<<60, 1<<60, 8 }},
+		{"round-size", func(_ *jobs.Parameters, t *jobs.Terms) { t.RoundSize = 999 }},
+		{"deadline", func(_ *jobs.Parameters, t *jobs.Terms) { t.Deadline = 0 }},
+		{"spare", func(_ *jobs.Parameters, t *jobs.Terms) { t.Spare = -1 }},
+		{"dim", func(p *jobs.Parameters, _ *jobs.Terms) { p.Dim = 0 }},
+		{"rank", func(p *jobs.Parameters, _ *jobs.Terms) { p.Rank = 51 }},
+		{"sparsity", func(p *jobs.Parameters, _ *jobs.Terms) { p.Sparsity = 51 }},
+		{"features", func(p *jobs.Parameters, _ *jobs.Terms) { p.Features = "odd" }},
+		{"update", func(p *jobs.Parameters, _ *jobs.Terms) { p.Update = "odd" }},
+	} {
+		p, term := parameters(), terms()
+		c.change(&p, &term)
+		_, err := jobs.New(p, term)
+		var got *jobs.TermError
+		if !errors.As(err, &got) || got.Flag != c.flag {
+			t.Errorf("want --%s, got %v", c.flag, err)
+		}
+	}
+}
+
+// TestAdvance walks a schedule to its end on sums of noise alone, and holds that
+// no state passes for another version.
+func TestAdvance(t *testing.T) {
+	spec, err := jobs.New(parameters(), terms())
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := jobs.Start(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := 1; round <= len(spec.Releases); round++ {
+		sum := make([]int64, spec.Releases[round-1].Length)
+		for i := range sum {
+			sum[i] = int64((i*7919)%2001-1000) << 20
+		}
+		if _, err := jobs.Advance(spec, round+1, state, sum, 1000); err == nil {
+			t.Fatalf("state %d passed for state %d", round-1, round)
+		}
+		next, err := jobs.Advance(spec, round, state, sum, 1000)
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if _, err := jobs.Advance(spec, round, state, sum[1:], 1000); err == nil {
+			t.Fatal("a short sum passed")
+		}
+		if _, err := jobs.State(spec, round, next); err != nil {
+			t.Fatal(err)
+		}
+		state = next
+	}
+	if _, err := jobs.State(spec, 0, append(state, '!')); !errors.Is(err, jobs.ErrState) {
+		t.Errorf("got %v, want ErrState", err)
+	}
+}

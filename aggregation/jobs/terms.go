@@ -1,0 +1,312 @@
+package jobs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"time"
+
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/noise"
+)
+
+// Terms of a job: its privacy, and the size of its rounds.
+type Terms struct {
+	Job string
+	// Epsilon and Delta of all rounds together, failed attempts included, under
+	// the adjacency.
+	Epsilon, Delta float64
+	Adjacency      dp.Adjacency
+	Trust          rounds.Trust
+	NMin           int
+	RoundSize      int
+	Deadline       time.Duration
+	// Spare is the number of failed attempts, each as dear as the dearest
+	// round, that the budget leaves room for.
+	Spare int
+}
+
+// TermError is a term that cannot be had. Flag is its name on the command line.
+type TermError struct{ Flag, Problem string }
+
+func (e *TermError) Error() string { return "--" + e.Flag + ": " + e.Problem }
+
+func termError(flag, format string, args ...any) error {
+	return &TermError{flag, fmt.Sprintf(format, args...)}
+}
+
+// scaleBits of every lattice: contributions have norm about 1, so 2^-24 is far
+// below any noise.
+const scaleBits = 24
+
+// tailDeviations of a discrete Gaussian are exceeded with probability below
+// 2 exp(-16^2/2) < 2^-183: never, over all the coordinates there will be.
+const tailDeviations = 16
+
+// New makes a specification: the schedule's releases, the budget divided among
+// them in the schedule's shares, for each the least noise that its charge pays
+// for, and the smallest lattice that holds the sums. Fails with a *TermError.
+func New(p Parameters, t Terms) (*rounds.Spec, error) {
+	p = p.WithDefaults()
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	if err := t.validate(); err != nil {
+		return nil, err
+	}
+	encoded, err := json.Marshal(p)
+	if err != nil {
+		return nil, termError("dim", "%v", err)
+	}
+	s := &rounds.Spec{
+		Job: t.Job, Method: AMHTLRS, Parameters: encoded,
+		Adjacency: t.Adjacency, Trust: t.Trust,
+		NMin: t.NMin, RoundSize: t.RoundSize, Deadline: t.Deadline.Milliseconds(),
+		Delta: t.Delta,
+	}
+	if s.Budget, err = accounting.GaussianBudget(t.Epsilon, t.Delta); err != nil {
+		return nil, termError("epsilon", "%v", err)
+	}
+	charges, err := s.Budget.Split(shares(&p, t.Spare))
+	if err != nil {
+		return nil, termError("epsilon", "%v at delta %g: %v", t.Epsilon, t.Delta, err)
+	}
+	for i, phase := range p.Phases() {
+		layout := p.Layout(phase.Kind)
+		r := rounds.Release{Kind: string(phase.Kind), Length: layout.Len(), Charge: charges[i]}
+		// The widest lattice bounds what is below; the modulus is cut down last.
+		if r.Bound, err = (dp.Lattice{ScaleBits: scaleBits, ModulusBits: 64}).Bound(layout.Bound()); err != nil {
+			return nil, termError("dim", "the release of %s: %v", phase.Kind, err)
+		}
+		if r.Sigma, err = leastSigma(s, &r); err != nil {
+			return nil, termError(blame(err), "no noise for epsilon %v over %d releases: %v", t.Epsilon, len(charges), err)
+		}
+		r.Largest = largest(s, &r)
+		s.Releases = append(s.Releases, r)
+	}
+	for bits := uint(8); ; bits += 8 {
+		s.Lattice = dp.Lattice{ScaleBits: scaleBits, ModulusBits: bits}
+		if err = holds(s); err == nil {
+			break
+		}
+		if bits == 64 {
+			return nil, termError("round-size", "%v", err)
+		}
+	}
+	if _, err := rounds.ParseSpec(mustEncode(s)); err != nil {
+		var field *rounds.SpecError
+		errors.As(err, &field)
+		return nil, termError(flags[field.Field], "%s", field.Problem)
+	}
+	return s, nil
+}
+
+// flags that hold what a specification's fields are made of.
+var flags = map[string]string{
+	"job": "job", "n_min": "n-min", "round_size": "round-size", "deadline_ms": "deadline",
+	"delta": "delta", "budget_nano_rho": "epsilon", "releases": "rounds", "parameters": "dim",
+}
+
+func mustEncode(s *rounds.Spec) []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // finite numbers and valid JSON only
+	}
+	return b
+}
+
+func (t *Terms) validate() error {
+	switch {
+	case !(t.Epsilon > 0) || math.IsInf(t.Epsilon, 0):
+		return termError("epsilon", "%v is not a positive, finite number: a job without privacy is none for this service", t.Epsilon)
+	case !(t.Delta > 0 && t.Delta < 1):
+		return termError("delta", "%v is not between 0 and 1", t.Delta)
+	case t.NMin < 1:
+		return termError("n-min", "%d is less than 1", t.NMin)
+	case t.RoundSize < t.NMin:
+		return termError("round-size", "%d is less than n-min, %d", t.RoundSize, t.NMin)
+	case t.Deadline < time.Millisecond:
+		return termError("deadline", "%v is less than a millisecond", t.Deadline)
+	case t.Spare < 0:
+		return termError("spare", "%d is negative", t.Spare)
+	}
+	return nil
+}
+
+// shares of the budget, one a release; what they leave pays for the spare
+// attempts.
+func shares(p *Parameters, spare int) []float64 {
+	var out []float64
+	total, dearest := 0.0, 0.0
+	for _, phase := range p.Phases() {
+		out = append(out, phase.Share)
+		total += phase.Share
+		dearest = max(dearest, phase.Share)
+	}
+	if spare > 0 {
+		for i := range out {
+			out[i] /= total + float64(spare)*dearest
+		}
+	}
+	return out
+}
+
+// parts is how many contributions' noise makes up what is charged.
+func parts(s *rounds.Spec) int {
+	if s.Trust == rounds.TrustLocal {
+		return 1
+	}
+	return s.NMin
+}
+
+// leastSigma is the least noise of one contribution that the release's charge
+// pays for, or an error if there is none.
+func leastSigma(s *rounds.Spec, r *rounds.Release) (noise.Sigma, error) {
+	z, err := r.Charge.NoiseMultiplier() // over the sensitivity under the adjacency
+	if err != nil {
+		return 0, err
+	}
+	z *= s.Adjacency.SensitivityFactor()
+	total, err := noise.SigmaAtLeast(z * float64(r.Bound))
+	if err != nil {
+		return 0, err
+	}
+	sigma := total
+	if n := parts(s); n > 1 {
+		if sigma, _, err = noise.Share(total, n); err != nil {
+			return 0, err
+		}
+	}
+	r.Sigma = sigma
+	for !pays(s, r) { // floats above: up to the last unit
+		r.Sigma++
+	}
+	return r.Sigma, addUp(s, r)
+}
+
+// addUp returns nil if a sum of so many shares is as good as one discrete
+// Gaussian: what the distance adds to sqrt(2 rho) has to vanish beside what
+// rounding up the charge has left.
+func addUp(s *rounds.Spec, r *rounds.Release) error {
+	n := parts(s)
+	if n == 1 {
+		return nil
+	}
+	total := math.Sqrt(float64(n)) * r.Sigma.Float64()
+	_, closeness, err := noise.Share(noise.Sigma(math.Ceil(math.Ldexp(total, 20))), n)
+	if err != nil {
+		return err
+	}
+	if slack := closeness * math.Sqrt(float64(r.Length)); slack > 1e-12*float64(r.Bound)/total {
+		return fmt.Errorf("shares of %v lattice units add up to no discrete Gaussian", r.Sigma.Float64())
+	}
+	return nil
+}
+
+// pays reports whether the charge covers the release: whether
+//
+//	Charge 10^-9 >= factor^2 Bound^2 / (2 n (Sigma 2^-20)^2),
+//
+// in integers.
+func pays(s *rounds.Spec, r *rounds.Release) bool {
+	integer := func(factors ...uint64) *big.Int {
+		out := big.NewInt(1)
+		for _, f := range factors {
+			out.Mul(out, new(big.Int).SetUint64(f))
+		}
+		return out
+	}
+	factor := uint64(s.Adjacency.SensitivityFactor())
+	paid := integer(uint64(r.Charge), 2, uint64(parts(s)), uint64(r.Sigma), uint64(r.Sigma))
+	cost := integer(factor, factor, r.Bound, r.Bound, 1e9, 1<<40)
+	return paid.Cmp(cost) >= 0
+}
+
+// largest is the largest coordinate of an honest contribution as it is sent.
+func largest(s *rounds.Spec, r *rounds.Release) uint64 {
+	if s.Trust == rounds.TrustCentral {
+		return r.Bound
+	}
+	return r.Bound + uint64(r.Sigma)>>20*tailDeviations + tailDeviations
+}
+
+// holds returns nil if the lattice has room for the sum of a full round, and
+// so for everything in it.
+func holds(s *rounds.Spec) error {
+	for i := range s.Releases {
+		r := &s.Releases[i]
+		bound := math.Ldexp(float64(r.Bound), -int(s.Lattice.ScaleBits))
+		deviation := r.Sigma.Float64() * math.Sqrt(float64(s.RoundSize))
+		if err := s.Lattice.Capacity(s.RoundSize, bound, deviation); err != nil {
+			return err
+		}
+		if r.Largest >= 1<<(s.Lattice.ModulusBits-1) {
+			return fmt.Errorf("a coordinate of %d does not fit %d bits", r.Largest, s.Lattice.ModulusBits)
+		}
+	}
+	return nil
+}
+
+// blame names the flag behind an error of leastSigma.
+func blame(err error) string {
+	var share *noise.ShareError
+	if errors.As(err, &share) {
+		return "n-min"
+	}
+	return "epsilon"
+}
+
+// Check recomputes what a specification claims - lengths, sensitivities, noise,
+// charges, budget - from its parameters, and returns the parameters. It is what
+// a server does before it creates the job, and a client before it takes part.
+// Fails with a *rounds.SpecError.
+func Check(s *rounds.Spec) (*Parameters, error) {
+	p, err := parameters(s)
+	if err != nil {
+		return nil, err
+	}
+	wrong := func(i int, field, format string, args ...any) error {
+		return &rounds.SpecError{Field: fmt.Sprintf("releases[%d].%s", i, field), Problem: fmt.Sprintf(format, args...)}
+	}
+	phases := p.Phases()
+	if len(s.Releases) != len(phases) {
+		return nil, &rounds.SpecError{Field: "releases", Problem: fmt.Sprintf("there are %d, the schedule has %d", len(s.Releases), len(phases))}
+	}
+	var all accounting.Filter
+	all.Budget = s.Budget
+	for i, phase := range phases {
+		r := &s.Releases[i]
+		layout := p.Layout(phase.Kind)
+		bound, err := s.Lattice.Bound(layout.Bound())
+		switch {
+		case err != nil:
+			return nil, &rounds.SpecError{Field: "lattice", Problem: err.Error()}
+		case r.Kind != string(phase.Kind):
+			return nil, wrong(i, "kind", "%q, the schedule has %q", r.Kind, phase.Kind)
+		case r.Length != layout.Len():
+			return nil, wrong(i, "length", "%d, the layout has %d", r.Length, layout.Len())
+		case r.Bound != bound:
+			return nil, wrong(i, "bound", "%d, the layout's is %d", r.Bound, bound)
+		case r.Sigma < noise.MinSigma || r.Sigma > noise.MaxSigma:
+			return nil, wrong(i, "sigma", "%d is out of range", r.Sigma)
+		case !pays(s, r):
+			return nil, wrong(i, "charge_nano_rho", "%d does not pay for a release with this noise", uint64(r.Charge))
+		case r.Largest != largest(s, r):
+			return nil, wrong(i, "largest", "%d, for this noise it is %d", r.Largest, largest(s, r))
+		}
+		if err := addUp(s, r); err != nil {
+			return nil, wrong(i, "sigma", "%v", err)
+		}
+		if err := all.Reserve(r.Charge); err != nil {
+			return nil, &rounds.SpecError{Field: "budget_nano_rho", Problem: fmt.Sprintf("%d does not pay for all rounds", uint64(s.Budget))}
+		}
+	}
+	if err := holds(s); err != nil {
+		return nil, &rounds.SpecError{Field: "lattice", Problem: err.Error()}
+	}
+	return p, nil
+}

@@ -1,0 +1,117 @@
+package identity
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// RoleError says that the other side is who it says, but has not the role that
+// this connection takes.
+type RoleError struct {
+	Peer Identity
+	Want []Role
+}
+
+func (e *RoleError) Error() string {
+	want := make([]string, len(e.Want))
+	for i, r := range e.Want {
+		want[i] = string(r)
+	}
+	return fmt.Sprintf("identity: the certificate is that of %v, and this connection takes %s only", e.Peer, strings.Join(want, ", "))
+}
+
+// ServerTLS takes connections of the given roles only. Set NextProtos to what
+// it speaks. It presents, and verifies with, what the files hold at the time of
+// each handshake. Fails in the handshake with a *tls.CertificateVerificationError,
+// ErrNoIdentity, or a *RoleError.
+func (b *Bearer) ServerTLS(roles ...Role) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		SessionTicketsDisabled: true,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &b.latest().certificate, nil
+		},
+		// VerifyConnection does what RequireAndVerifyClientCert would, with the
+		// authorities of the day.
+		ClientAuth: tls.RequireAnyClientCert,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if err := verify(state.PeerCertificates, b.latest().authorities, x509.ExtKeyUsageClientAuth); err != nil {
+				return err
+			}
+			return takes(state.PeerCertificates[0], roles)
+		},
+	}
+}
+
+// ClientTLS connects to nodes only, whose certificate must also be for the host
+// name that was dialled: set ServerName, as tls.Dial and grpc do.
+//
+// The certificate that it presents is the one that the files hold at the time
+// of each handshake. An authority that they lose admits nobody from then on; one
+// that they gain counts for the configurations made after it (crypto/tls fixes
+// the roots of a client's configuration, and tells VerifyConnection no host that
+// is an IP address), so make one for each connection, as grpctls does.
+func (b *Bearer) ClientTLS() *tls.Config {
+	roots := b.latest().authorities
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		RootCAs:    roots,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &b.latest().certificate, nil
+		},
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if now := b.latest().authorities; now != roots {
+				if err := verify(state.PeerCertificates, now, x509.ExtKeyUsageServerAuth); err != nil {
+					return err
+				}
+			}
+			return takes(state.PeerCertificates[0], []Role{Node})
+		},
+	}
+}
+
+// verify checks that a chain, leaf first, ends at an authority.
+func verify(chain []*x509.Certificate, authorities *x509.CertPool, usage x509.ExtKeyUsage) error {
+	intermediates := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots:         authorities,
+		Intermediates: intermediates,
+		KeyUsages:     []x509.ExtKeyUsage{usage},
+	})
+	if err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}
+	}
+	return nil
+}
+
+func takes(c *x509.Certificate, roles []Role) error {
+	peer, err := FromCertificate(c)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(roles, peer.Role) {
+		return &RoleError{peer, roles}
+	}
+	return nil
+}
+
+// Explain puts a connection that the other side refused into words that say what
+// to do about it; other errors it returns as they are. TLS tells the refused no
+// more than a number, and grpc hands on no more than its text.
+func (b *Bearer) Explain(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "remote error: tls: ") {
+		return err
+	}
+	c := b.current.Load()
+	if leaf := c.certificate.Leaf; time.Now().After(leaf.NotAfter) {
+		return fmt.Errorf("the other side refuses the certificate of %v, which expired on %s: %w", c.identity, leaf.NotAfter.Format(day), err)
+	}
+	return fmt.Errorf("the other side refuses the certificate of %v: it may be for another role, or of an authority that is not known there (%s): %w", c.identity, c.certificate.Leaf.Issuer, err)
+}

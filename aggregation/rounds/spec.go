@@ -71,14 +71,8 @@ const (
 	TrustLocal       Trust = "local"       // every client adds all of the noise
 )
 
-// ParseSpec reads a specification, and fails with a *SpecError unless it is one
-// that a job can have: known fields only, each in its range.
-func ParseSpec(b []byte) (*Spec, error) { panic("rounds: to be built") }
-
-// SpecError is a field that is out of range.
-type SpecError struct{ Field, Problem string }
-
-func (e *SpecError) Error() string { return e.Field + ": " + e.Problem }
+// Width is the number of bytes of a coordinate on the wire (aggregation.Pack).
+func (s *Spec) Width() int { return int(s.Lattice.ModulusBits / 8) }
 
 // Digest is a SHA-256 sum.
 type Digest [sha256.Size]byte
@@ -89,4 +83,9 @@ type Blob struct {
 	Digest Digest
 	Size   int64
 	Bytes  []byte
+}
+
+// BlobOf returns a blob with its bytes, which it keeps.
+func BlobOf(b []byte) Blob {
+	return Blob{Digest: sha256.Sum256(b), Size: int64(len(b)), Bytes: b}
 }

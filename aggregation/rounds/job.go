@@ -1,0 +1,220 @@
+package rounds
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/undertone-fl/undertone/aggregation"
+	"github.com/undertone-fl/undertone/dp/accounting"
+)
+
+// maxWhy bounds the text of a failure.
+const maxWhy = 1024 // bytes
+
+// job is a job's state. At most its last attempt is open: collecting or closed.
+type job struct {
+	spec *Spec
+	raw  Blob
+
+	ran   bool // whether there was ever a Run
+	until int  // of the last Run
+
+	released int
+	latest   Blob
+	filter   accounting.Filter
+	attempts []Attempt
+
+	// Of the open attempt. Once it is closed, sum never changes: it is dropped,
+	// not used again, and so may be shared.
+	sum    []int64
+	staged staging
+
+	// Clients' numbers, of the last attempt and the one before; nil if there is
+	// none.
+	members, before *roaring.Bitmap
+}
+
+func newJob(spec *Spec, raw, state []byte) *job {
+	return &job{
+		spec:   spec,
+		raw:    BlobOf(raw),
+		latest: BlobOf(state),
+		filter: accounting.Filter{Budget: spec.Budget},
+	}
+}
+
+func (j *job) state() JobState {
+	switch {
+	case j.finished():
+		return Finished
+	case !j.isOpen() && j.next().Charge > j.filter.Remaining():
+		return Exhausted
+	case j.paused():
+		return Paused
+	}
+	return Running
+}
+
+func (j *job) finished() bool { return j.released == len(j.spec.Releases) }
+
+// paused reports whether the round after those released may not be opened.
+func (j *job) paused() bool { return !j.ran || j.until > 0 && j.released >= j.until }
+
+// last is the attempt that was opened last, nil if none was.
+func (j *job) last() *Attempt {
+	if len(j.attempts) == 0 {
+		return nil
+	}
+	return &j.attempts[len(j.attempts)-1]
+}
+
+func (j *job) isOpen() bool {
+	a := j.last()
+	return a != nil && a.isOpen()
+}
+
+// next is the attempt that comes after the last one, unless that is open or
+// the job is finished.
+func (j *job) next() Attempt {
+	a := Attempt{Round: j.released + 1, Attempt: 1, Phase: Collecting, Charge: j.current().Charge}
+	if last := j.last(); last != nil && last.Round == a.Round {
+		a.Attempt += last.Attempt
+	}
+	return a
+}
+
+// current is the release of the round after those released: that of the open
+// attempt, if there is one.
+func (j *job) current() *Release { return &j.spec.Releases[j.released] }
+
+// attempt finds an attempt that was opened.
+func (j *job) attempt(round, attempt int) (*Attempt, *Refusal) {
+	key := Attempt{Round: round, Attempt: attempt}
+	i, found := slices.BinarySearchFunc(j.attempts, key, func(a, b Attempt) int {
+		return cmp.Or(cmp.Compare(a.Round, b.Round), cmp.Compare(a.Attempt, b.Attempt))
+	})
+	switch {
+	case found:
+		return &j.attempts[i], nil
+	case round < 1 || attempt < 1:
+		return nil, refuse(Malformed, "%v: they count from 1", key)
+	case round <= j.released:
+		return nil, refuse(AlreadyReleased, "round %d is released", round)
+	case j.isOpen():
+		return nil, refuse(WrongRound, "%v: %v is open", key, *j.last())
+	case j.finished():
+		return nil, refuse(WrongRound, "%v: the job is finished", key)
+	}
+	if next := j.next(); round != next.Round || attempt != next.Attempt {
+		return nil, refuse(WrongRound, "%v: %v comes next", key, next)
+	}
+	return nil, refuse(NotOpen, "%v was never opened", key)
+}
+
+// open opens the attempt that comes next, and charges for it.
+func (j *job) open(round, attempt int) *Refusal {
+	a, refusal := j.attempt(round, attempt)
+	switch {
+	case a != nil && a.isOpen():
+		return refuse(AlreadyOpen, "%v was opened", *a)
+	case a != nil:
+		return a.over()
+	case j.finished() && refusal.Reason == WrongRound:
+		return refuse(NotRunning, "all %d rounds are released", j.released)
+	case refusal.Reason != NotOpen:
+		return refusal
+	case j.paused():
+		return refuse(NotRunning, "round %d may not be opened yet", round)
+	}
+	next := j.next()
+	if err := j.filter.Reserve(next.Charge); err != nil {
+		return refuse(NoBudget, "%v costs %d nano-rho, and %d of %d are left",
+			next, uint64(next.Charge), uint64(j.filter.Remaining()), uint64(j.filter.Budget))
+	}
+	j.attempts = append(j.attempts, next)
+	j.sum = make([]int64, j.current().Length)
+	j.before, j.members = j.members, roaring.New()
+	return nil
+}
+
+// sumSize is the size of a packed sum of the open attempt, in bytes.
+func (j *job) sumSize() int64 { return int64(len(j.sum)) * int64(j.spec.Width()) }
+
+// close ends collecting.
+func (j *job) close() {
+	a := j.last()
+	if a.Members < j.spec.NMin {
+		j.fail(fmt.Sprintf("%d contributions of %d", a.Members, j.spec.NMin))
+		return
+	}
+	j.spec.Lattice.Reduce(j.sum)
+	a.Phase = Closed
+	a.Sum = sumDigest(j.sum, j.spec.Width())
+	j.staged = nil // sums that came too late
+}
+
+// release publishes the state after the closed attempt's round.
+func (j *job) release(state Blob) {
+	a := j.last()
+	a.Phase = Released
+	a.State = state.Digest
+	j.released++
+	j.latest = state
+	j.sum, j.staged = nil, nil
+}
+
+// fail gives the open attempt up.
+func (j *job) fail(why string) {
+	a := j.last()
+	a.Phase = Failed
+	a.Why = why
+	j.sum, j.staged = nil, nil
+}
+
+// membersOf returns an attempt's members, nil if they are not known.
+func (j *job) membersOf(round, attempt int) *roaring.Bitmap {
+	for i, members := range []*roaring.Bitmap{j.members, j.before} {
+		if k := len(j.attempts) - 1 - i; k >= 0 && j.attempts[k].Round == round && j.attempts[k].Attempt == attempt {
+			return members
+		}
+	}
+	return nil
+}
+
+func (a Attempt) isOpen() bool { return a.Phase == Collecting || a.Phase == Closed }
+
+func (a Attempt) String() string { return fmt.Sprintf("attempt %d of round %d", a.Attempt, a.Round) }
+
+// over is the refusal of what an attempt that does not collect is too late for.
+func (a Attempt) over() *Refusal {
+	switch a.Phase {
+	case Released:
+		return refuse(AlreadyReleased, "%v is released", a)
+	case Failed:
+		return refuse(NotOpen, "%v failed: %s", a, a.Why)
+	}
+	return refuse(NotOpen, "%v is closed", a)
+}
+
+// sumDigest is the digest of a packed sum.
+func sumDigest(sum []int64, width int) (d Digest) {
+	const batch = 4096 // coordinates
+	h := sha256.New()
+	packed := make([]byte, 0, min(len(sum), batch)*width)
+	for some := range slices.Chunk(sum, batch) {
+		h.Write(aggregation.Pack(packed, some, width))
+	}
+	h.Sum(d[:0])
+	return d
+}
+
+// validLine reports whether s is one line of text for a person.
+func validLine(s string) bool {
+	return len(s) > 0 && len(s) <= maxWhy && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}

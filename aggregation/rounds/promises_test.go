@@ -1,0 +1,317 @@
+package rounds_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"pgregory.net/rapid"
+)
+
+// TestPromises drives a machine with random commands, right and wrong ones,
+// and holds it against what the commands that it took mean.
+func TestPromises(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := newHistory(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"":        h.check,
+			"create":  h.create,
+			"run":     h.run,
+			"open":    h.open,
+			"collect": h.collect,
+			"again":   h.again,
+			"stage":   h.stage,
+			"close":   h.close,
+			"release": h.release,
+			"fail":    h.fail,
+			"restart": h.restart,
+		})
+	})
+}
+
+// history is a machine, its twin, and what the commands that were taken mean.
+type history struct {
+	t    *rapid.T
+	m    *rounds.Machine
+	twin *rounds.Machine // restored from a snapshot, and given every command since
+	jobs map[string]*jobHistory
+	last rounds.Command // the last one taken
+}
+
+// jobHistory is naive: it keeps every contribution.
+type jobHistory struct {
+	spec     *rounds.Spec
+	charged  accounting.NanoRho
+	released []string                // states, the first before any release
+	open     map[string][]int64      // contributions to the open attempt, nil if none is
+	closed   bool                    // whether it is closed
+	seen     map[[2]int]rounds.Phase // of every attempt, the last known
+}
+
+func newHistory(t *rapid.T) *history {
+	return &history{t: t, m: rounds.NewMachine(), twin: rounds.NewMachine(), jobs: make(map[string]*jobHistory)}
+}
+
+// propose applies a command to both machines. A refusal must leave the state
+// as it was.
+func (h *history) propose(c rounds.Command) *rounds.Refusal {
+	before := snapshot(h.m)
+	effect, err := h.m.Apply(c)
+	twinEffect, twinErr := h.twin.Apply(c)
+	if effect != twinEffect || fmt.Sprint(err) != fmt.Sprint(twinErr) {
+		h.t.Fatalf("%+v: restored machine differs: %v and %v", c, err, twinErr)
+	}
+	if err == nil {
+		h.last = c
+		return nil
+	}
+	var refusal *rounds.Refusal
+	if !errors.As(err, &refusal) {
+		h.t.Fatalf("%+v: %v is no refusal", c, err)
+	}
+	if after := snapshot(h.m); !reflect.DeepEqual(before, after) {
+		h.t.Fatalf("%+v: refused (%v), and changed the state", c, err)
+	}
+	return refusal
+}
+
+// snapshot is m's, in a form that can be compared.
+func snapshot(m *rounds.Machine) *rounds.Snapshot {
+	s := m.Snapshot()
+	if len(s.Clients) == 0 {
+		s.Clients = nil
+	}
+	return s
+}
+
+// key draws a job and an attempt: mostly the one that is open or comes next.
+func (h *history) key(t *rapid.T) (name string, round, attempt int) {
+	name = rapid.SampledFrom([]string{"films", "songs"}).Draw(t, "job")
+	v, _ := h.m.Job(name)
+	round, attempt = v.Released+1, 1
+	if n := len(v.Attempts); n > 0 && v.Attempts[n-1].Round == round {
+		attempt = v.Attempts[n-1].Attempt
+		if v.Attempts[n-1].Phase == rounds.Failed {
+			attempt++
+		}
+	}
+	if rapid.IntRange(0, 9).Draw(t, "astray") == 0 {
+		round += rapid.IntRange(-1, 1).Draw(t, "round")
+		attempt += rapid.IntRange(-1, 1).Draw(t, "attempt")
+	}
+	return name, round, attempt
+}
+
+func (h *history) create(t *rapid.T) {
+	name := rapid.SampledFrom([]string{"films", "songs"}).Draw(t, "job")
+	releases := rapid.IntRange(1, 3).Draw(t, "releases")
+	spec := newSpec(name, releases, 2, 10, accounting.NanoRho(rapid.IntRange(10, 60).Draw(t, "budget")))
+	refusal := h.propose(rounds.CreateJob{Spec: encode(t, spec), State: rounds.BlobOf([]byte("U0"))})
+	if refusal == nil && h.jobs[name] == nil {
+		h.jobs[name] = &jobHistory{spec: spec, released: []string{"U0"}, seen: make(map[[2]int]rounds.Phase)}
+	}
+}
+
+func (h *history) run(t *rapid.T) {
+	name, round, _ := h.key(t)
+	h.propose(rounds.Run{Job: name, Until: rapid.SampledFrom([]int{0, 0, round}).Draw(t, "until")})
+}
+
+func (h *history) open(t *rapid.T) {
+	name, round, attempt := h.key(t)
+	if h.propose(rounds.OpenRound{Job: name, Round: round, Attempt: attempt}) != nil {
+		return
+	}
+	j := h.jobs[name]
+	if j.open != nil {
+		t.Fatalf("%s: two attempts are open", name)
+	}
+	if round != len(j.released) {
+		t.Fatalf("%s: round %d was opened after %d", name, round, len(j.released)-1)
+	}
+	j.charged += j.spec.Releases[round-1].Charge
+	j.open = make(map[string][]int64)
+}
+
+func (h *history) collect(t *rapid.T) {
+	name, round, attempt := h.key(t)
+	j := h.jobs[name]
+	if j == nil {
+		return
+	}
+	users := rapid.SliceOfN(rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay"}), 1, 3).Draw(t, "members")
+	contributions := make([][]int64, len(users))
+	var total [2]int64
+	var ids []rounds.ClientID
+	for i, user := range users {
+		// Large ones, so that sums wrap.
+		contributions[i] = rapid.SliceOfN(rapid.Int64Range(-1<<15, 1<<15-1), 2, 2).Draw(t, user)
+		total[0] += contributions[i][0]
+		total[1] += contributions[i][1]
+		ids = append(ids, rounds.ClientOf(user))
+	}
+	refusal := h.propose(rounds.Collect{Job: name, Round: round, Attempt: attempt, Members: ids, Sum: pack(j.spec, total[:]...)})
+	if refusal == nil {
+		for i, user := range users {
+			if j.open == nil || j.closed || j.open[user] != nil {
+				t.Fatalf("%s %d/%d: %s was added twice, or too late", name, round, attempt, user)
+			}
+			j.open[user] = contributions[i]
+		}
+		return
+	}
+	if refusal.Reason == rounds.Counted {
+		for i, user := range users {
+			if known := j.open[user] != nil; j.open != nil && known != slices.Contains(refusal.Counted, i) {
+				t.Fatalf("%s: in the sum %v, said to be %v", user, known, !known)
+			}
+		}
+	}
+}
+
+// again proposes the last command that was taken once more, as a proposer does
+// who does not know its outcome.
+func (h *history) again(t *rapid.T) {
+	if h.last == nil {
+		return
+	}
+	refusal := h.propose(h.last)
+	var want rounds.Reason
+	switch c := h.last.(type) {
+	case rounds.OpenRound:
+		want = rounds.AlreadyOpen
+	case rounds.Collect:
+		want = rounds.Counted
+		if refusal != nil && len(refusal.Counted) != len(c.Members) {
+			t.Fatalf("counted %v of %d members", refusal.Counted, len(c.Members))
+		}
+	case rounds.CloseRound, rounds.FailRound:
+		want = rounds.NotOpen
+	case rounds.ReleaseRound:
+		want = rounds.AlreadyReleased
+	}
+	if want == 0 && refusal != nil || want != 0 && (refusal == nil || refusal.Reason != want) {
+		t.Fatalf("%+v again: %v, want %v", h.last, refusal, want)
+	}
+}
+
+// stage stages the latest state's successor, in two pieces.
+func (h *history) stage(t *rapid.T) {
+	name, round, attempt := h.key(t)
+	next := []byte(fmt.Sprintf("U%d.%d", round, attempt))
+	blob := rounds.BlobOf(next)
+	from := rapid.IntRange(0, len(next)-1).Draw(t, "from")
+	h.propose(rounds.Stage{
+		Job: name, Round: round, Attempt: attempt,
+		Digest: blob.Digest, Size: blob.Size, Offset: int64(from), Piece: next[from:],
+	})
+}
+
+func (h *history) close(t *rapid.T) {
+	name, round, attempt := h.key(t)
+	h.propose(rounds.CloseRound{Job: name, Round: round, Attempt: attempt})
+}
+
+func (h *history) release(t *rapid.T) {
+	name, round, attempt := h.key(t)
+	state := fmt.Sprintf("U%d.%d", round, attempt)
+	blob := rounds.BlobOf([]byte(state))
+	if rapid.Bool().Draw(t, "staged") {
+		blob.Bytes = nil
+	}
+	if h.propose(rounds.ReleaseRound{Job: name, Round: round, Attempt: attempt, State: blob}) != nil {
+		return
+	}
+	j := h.jobs[name]
+	switch {
+	case !j.closed || len(j.open) < j.spec.NMin:
+		t.Fatalf("%s: round %d was released with %d contributions, closed: %v", name, round, len(j.open), j.closed)
+	case round != len(j.released):
+		t.Fatalf("%s: round %d was released after %d", name, round, len(j.released)-1)
+	}
+	j.released = append(j.released, state)
+	j.open, j.closed = nil, false
+}
+
+func (h *history) fail(t *rapid.T) {
+	name, round, attempt := h.key(t)
+	if h.propose(rounds.FailRound{Job: name, Round: round, Attempt: attempt, Why: "no solution"}) == nil {
+		h.jobs[name].open, h.jobs[name].closed = nil, false
+	}
+}
+
+func (h *history) restart(t *rapid.T) {
+	m, err := rounds.Restore(h.m.Snapshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(snapshot(m), snapshot(h.m)) {
+		t.Fatal("the snapshot of a restored machine differs")
+	}
+	h.twin = m
+}
+
+// check holds the machine against the history.
+func (h *history) check(t *rapid.T) {
+	if names := slices.Sorted(maps.Keys(h.jobs)); !slices.Equal(names, h.m.Jobs()) {
+		t.Fatalf("jobs %v, want %v", h.m.Jobs(), names)
+	}
+	for name, j := range h.jobs {
+		v, _ := h.m.Job(name)
+		if v.Spent != j.charged || v.Spent > j.spec.Budget {
+			t.Fatalf("%s: %d spent of %d, want %d", name, v.Spent, j.spec.Budget, j.charged)
+		}
+		if v.Released != len(j.released)-1 || string(v.Latest.Bytes) != j.released[v.Released] {
+			t.Fatalf("%s: state %d is %q, want %q", name, v.Released, v.Latest.Bytes, j.released)
+		}
+		for i, a := range v.Attempts {
+			key := [2]int{a.Round, a.Attempt}
+			if was := j.seen[key]; was > a.Phase || was == rounds.Released && a.Phase != rounds.Released {
+				t.Fatalf("%s: %v went from phase %d to %d", name, key, was, a.Phase)
+			}
+			j.seen[key] = a.Phase
+			if i < len(v.Attempts)-1 && (a.Phase == rounds.Collecting || a.Phase == rounds.Closed) {
+				t.Fatalf("%s: %v is open, and not the last", name, key)
+			}
+		}
+		if len(v.Attempts) > 0 {
+			j.follow(t, h.m, v.Attempts[len(v.Attempts)-1])
+		}
+	}
+}
+
+// follow checks the last attempt.
+func (j *jobHistory) follow(t *rapid.T, m *rounds.Machine, a rounds.Attempt) {
+	sum := m.Sum(j.spec.Job)
+	switch a.Phase {
+	case rounds.Collecting:
+		if j.open == nil || j.closed || a.Members != len(j.open) || len(j.open) >= j.spec.RoundSize {
+			t.Fatalf("%d collecting members, want %d, closed: %v", a.Members, len(j.open), j.closed)
+		}
+	case rounds.Closed:
+		j.closed = true
+		var want [2]int64
+		for _, contribution := range j.open {
+			want[0] += contribution[0]
+			want[1] += contribution[1]
+		}
+		j.spec.Lattice.Reduce(want[:])
+		if a.Members != len(j.open) || a.Members < j.spec.NMin || !slices.Equal(sum, want[:]) {
+			t.Fatalf("%d members with the sum %v, want %d with %v", a.Members, sum, len(j.open), want)
+		}
+		if a.Sum != pack(j.spec, want[:]...).Digest {
+			t.Fatalf("the digest is not that of the sum")
+		}
+		return
+	case rounds.Failed:
+		j.open, j.closed = nil, false
+	}
+	if sum != nil {
+		t.Fatalf("a sum in phase %d", a.Phase)
+	}
+}

@@ -1,0 +1,51 @@
+package rounds
+
+import "github.com/undertone-fl/undertone/dp/accounting"
+
+// JobState says whether a job's rounds may be opened.
+type JobState uint8
+
+// States of a job.
+const (
+	Paused    JobState = iota + 1 // no round may be opened before the next Run
+	Running                       // rounds may be opened
+	Finished                      // every round is released
+	Exhausted                     // the budget has no room for the next attempt
+)
+
+// JobView is a job to look at. Its slices are the machine's own, and may not
+// be changed; those of Spec and Released never change.
+type JobView struct {
+	Spec  *Spec
+	Raw   Blob // Spec as it was created
+	State JobState
+	Until int
+	// Released is the number of rounds released, and so the latest state's.
+	Released int
+	Latest   Blob // the latest state, with its bytes
+	Spent    accounting.NanoRho
+	// Attempts are all that were opened, in order; the last one may be open.
+	Attempts []Attempt
+}
+
+// Phase of an attempt.
+type Phase uint8
+
+// Phases.
+const (
+	Collecting Phase = iota + 1
+	Closed           // collected; waits for its release
+	Released
+	Failed
+)
+
+// Attempt is one try at a round.
+type Attempt struct {
+	Round, Attempt int
+	Phase          Phase
+	Members        int
+	Charge         accounting.NanoRho
+	Sum            Digest // of the packed sum, once closed
+	State          Digest // of what was released
+	Why            string // a failure's reason
+}

@@ -321,10 +321,11 @@ not go on beside the new one: its rounds would be spent twice.`,
 		Example: `  undertone restore undertone.backup --data-dir /var/lib/undertone --name n1 --advertise n1.example.org:7301`,
 		Args:    named("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for flag, value := range map[string]string{"data-dir": dir, "name": name} {
-				if value == "" {
-					return flagf(flag, "is missing")
-				}
+			switch {
+			case dir == "":
+				return flagf("data-dir", "is missing")
+			case name == "":
+				return flagf("name", "is missing")
 			}
 			if err := checkAddress("advertise", advertise); err != nil {
 				return err

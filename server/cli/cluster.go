@@ -155,8 +155,8 @@ func (v *clusterView) print(w io.Writer) error {
 	if reached <= voters/2 {
 		spare = "too few to go on: no majority"
 	}
-	_, err := fmt.Fprintf(w, "\n%s; %d of %s answer, %s; %s ever took part (says %s)\n",
-		leader, reached, plural(voters, "voter"), spare, plural(v.Clients, "client"), v.Node)
+	_, err := fmt.Fprintf(w, "\n%s; %d of %d voters answer, %s; %s ever took part (as %s says)\n",
+		leader, reached, voters, spare, plural(v.Clients, "client"), v.Node)
 	return err
 }
 

@@ -155,8 +155,8 @@ func (v *clusterView) print(w io.Writer) error {
 	if reached <= voters/2 {
 		spare = "too few to go on: no majority"
 	}
-	_, err := fmt.Fprintf(w, "\n%s; %d of %s answer, %s; %s ever took part (says %s)\n",
-		leader, reached, plural(voters, "voter"), spare, plural(v.Clients, "client"), v.Node)
+	_, err := fmt.Fprintf(w, "\n%s; %d of %d voters answer, %s; %s ever took part (as %s says)\n",
+		leader, reached, voters, spare, plural(v.Clients, "client"), v.Node)
 	return err
 }
 
@@ -321,10 +321,11 @@ not go on beside the new one: its rounds would be spent twice.`,
 		Example: `  undertone restore undertone.backup --data-dir /var/lib/undertone --name n1 --advertise n1.example.org:7301`,
 		Args:    named("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for flag, value := range map[string]string{"data-dir": dir, "name": name} {
-				if value == "" {
-					return flagf(flag, "is missing")
-				}
+			switch {
+			case dir == "":
+				return flagf("data-dir", "is missing")
+			case name == "":
+				return flagf("name", "is missing")
 			}
 			if err := checkAddress("advertise", advertise); err != nil {
 				return err

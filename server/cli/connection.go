@@ -220,7 +220,7 @@ func dial(ctx context.Context, patience time.Duration, server string, b *identit
 		if state == connectivity.TransientFailure {
 			// Only a call tells why; it fails at once.
 			err := conn.Invoke(reached, undertonev1grpc.OperatorService_ListJobs_FullMethodName, &undertonev1.ListJobsRequest{}, &undertonev1.ListJobsResponse{})
-			return &unreachableError{server, connectionProblem(err)}
+			return &unreachableError{server, b.Explain(errors.New(connectionProblem(err))).Error()}
 		}
 		if !conn.WaitForStateChange(reached, state) {
 			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience)}
@@ -282,7 +282,7 @@ func explain(err error, server string) error {
 	case undertonev1.Reason_REASON_UNKNOWN_NODE:
 		text += " (undertone status shows what there is)"
 	case undertonev1.Reason_REASON_NO_LEADER:
-		text = "the cluster has no leader for the moment, and whether it was done is open; see undertone status"
+		text += " (undertone status shows who leads)"
 	}
 	if mistakes[r.GetReason()] {
 		return usagef("%s", text)

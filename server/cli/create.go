@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -146,6 +147,7 @@ func (t *terms) fromFile(cmd *cobra.Command, job string) ([]byte, *rounds.Spec, 
 	if err != nil {
 		return nil, nil, flagf("spec", "%w", pathProblem(err))
 	}
+	encoded = bytes.TrimSpace(encoded)
 	s, err := rounds.ParseSpec(encoded)
 	if err == nil {
 		_, err = jobs.Check(s)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/undertone-fl/undertone/proto/identity"
@@ -54,6 +55,9 @@ func (n *node) develop(s *settings) (*development, error) {
 			*address.of = address.local
 		}
 	}
+	// Nobody else is to reach it; so the address that it was founded with may stay,
+	// wherever it listens.
+	n.config.Advertise = "127.0.0.1:7301"
 	n.config.Dir = filepath.Join(d.dir, "data")
 	n.config.Identity = identity.In(d.place(devNode))
 	n.config.Expect = 1
@@ -114,9 +118,19 @@ func (d *development) issue(a *authority.Authority, id identity.Identity) error 
 	return err
 }
 
-// print says where everything is, and what to type next.
+// print says where everything is, and what to type next. The file env sets up a
+// shell for that.
 func (d *development) print(w io.Writer, s *server.Server) error {
 	api, _, http := s.Addresses()
+	operator, err := filepath.Abs(d.place(devOperator))
+	if err != nil {
+		return err
+	}
+	env := fmt.Sprintf("export %s=%s\nexport %s=%s\n", envServer, api, envIdentity, quote(operator))
+	if err := os.WriteFile(d.env(), []byte(env), 0o644); err != nil {
+		return err
+	}
+
 	fmt.Fprintf(w, "One node for development, on this machine alone. Everything is in %s, and kept.\n\n", d.dir)
 	var f facts
 	f.add("  clients, operators", "%s", api)
@@ -130,15 +144,20 @@ func (d *development) print(w io.Writer, s *server.Server) error {
 	if err := f.print(w); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, `
+	_, err = fmt.Fprintf(w, `
 In another shell:
 
-  export %s=%s %s=%s
+  . %s
   undertone job create demo --dim 8 --rank 2 --epsilon 4 --n-min 1 --deadline 1m
   undertone job open demo
   undertone-agent --server %s --identity %s --job demo --data samples.csv
   undertone job status demo --watch
 
-`, envServer, api, envIdentity, d.place(devOperator), api, d.place(devClient))
+`, d.env(), api, d.place(devClient))
 	return err
 }
+
+func (d *development) env() string { return filepath.Join(d.dir, "env") }
+
+// quote makes one word of a POSIX shell out of s.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

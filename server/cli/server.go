@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -87,12 +88,12 @@ peers belong to.`,
 	cluster.IntVar(&n.config.Expect, "bootstrap-expect", 0, "form a new cluster of so many nodes, a `number`; 0 joins one")
 	cluster.StringSliceVar(&n.config.Peers, "peers", nil, "`addresses` of nodes to form a cluster with, or to join")
 	cluster.BoolVar(&n.config.Learner, "learner", false, "join without a vote (undertone node promote gives one)")
-	cluster.DurationVar(&n.config.Heartbeat, "heartbeat", 0, "`time` between a leader's signs of life (default 200ms); failover takes a few of them")
+	cluster.DurationVar(&n.config.Heartbeat, "heartbeat", 200*time.Millisecond, "`time` between a leader's signs of life; failover takes a few of them")
 
 	limits := begin("Limits")
-	limits.Float64Var(&n.config.ClientRate, "client-rate", 0, "most requests a second of one client, a `number` (default: the server's)")
-	limits.IntVar(&n.config.ClientBurst, "client-burst", 0, "most requests of one client at once, a `number` (default: the server's)")
-	limits.Int64Var(&n.config.Inflight, "inflight-bytes", 0, "most `bytes` of contributions that wait to be committed (default: the server's)")
+	limits.Float64Var(&n.config.ClientRate, "client-rate", 100, "most requests a second of one client, a `number`")
+	limits.IntVar(&n.config.ClientBurst, "client-burst", 200, "most requests of one client at once, a `number`")
+	limits.Int64Var(&n.config.Inflight, "inflight-bytes", 256<<20, "most `bytes` of contributions that wait to be committed")
 
 	watching := begin("Watching it")
 	watching.StringVar(&n.logLevel, "log-level", "info", "least `level` that is logged: "+list(logLevels))
@@ -129,6 +130,18 @@ func (n *node) run(cmd *cobra.Command) error {
 	}
 	if err := mustBeOneOf("log-format", n.logFormat, logFormats); err != nil {
 		return settings.blame("log-format", err)
+	}
+	// To server.Config a zero is its default; to a user it is a mistake.
+	for _, limit := range []struct {
+		flag string
+		zero bool
+	}{
+		{"heartbeat", n.config.Heartbeat == 0}, {"client-rate", n.config.ClientRate == 0},
+		{"client-burst", n.config.ClientBurst == 0}, {"inflight-bytes", n.config.Inflight == 0},
+	} {
+		if limit.zero {
+			return usagef("%s: 0 is too little", settings.place(limit.flag))
+		}
 	}
 	var dev *development
 	if n.dev {
@@ -174,6 +187,9 @@ func (n *node) logger(cmd *cobra.Command) (*slog.Logger, error) {
 func (n *node) show(cmd *cobra.Command, s *settings) error {
 	if n.config.Dir == "" {
 		return flagf("data-dir", "is missing")
+	}
+	if n.config.Identity == (identity.Files{}) {
+		return flagf("identity", "is missing: a directory of tls.crt, tls.key and ca.crt (undertone ca issue node NAME makes one)")
 	}
 	b, err := identity.Load(n.config.Identity)
 	if err != nil {

@@ -44,7 +44,7 @@ func readSettings(flags *pflag.FlagSet, file string) (*settings, error) {
 	}
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if value, ok := os.LookupEnv(variable(f)); ok && settable(f) && err == nil {
+		if value := os.Getenv(variable(f)); value != "" && settable(f) && err == nil {
 			values := []string{value}
 			if _, isList := f.Value.(pflag.SliceValue); isList {
 				values = strings.Split(value, ",")

@@ -97,7 +97,7 @@ func (p *process) run(killAt int, started func(pid int)) (killed bool) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(),
 		deviceVariable+"="+strings.Join(append([]string{p.dir, p.keys}, p.servers...), ","),
-		fmt.Sprintf("%s=%d", killVariable, killAt))
+		fmt.Sprintf("%s=%d", killVariable, killAt), "GORACE=atexit_sleep_ms=0")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

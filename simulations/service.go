@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
@@ -31,6 +32,10 @@ type service struct {
 // concurrent is how many devices sync at a time: each waits, for the most part,
 // until its contribution is committed.
 const concurrent = 64
+
+// patience is how long a device goes on trying to take part in a round that is
+// open.
+const patience = 5 * time.Minute
 
 func newService(c *cluster.Cluster, measures *cohort, clients int) (*service, error) {
 	dir, err := os.MkdirTemp("", "undertone-devices-")
@@ -121,19 +126,28 @@ func (s *service) sync(ctx context.Context, u *unit, job string, round, i int, t
 		return err
 	}
 	defer device.Close()
-	summary, err := device.Sync(ctx)
-	if err != nil {
-		return fmt.Errorf("client %d: %w", i, err)
-	}
-	for _, j := range summary.Jobs {
-		if j.Round == round && j.Outcome == client.Contributed {
-			return nil
+	// A node may not have heard yet that the round is open.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		summary, err := device.Sync(ctx)
+		if err != nil {
+			return fmt.Errorf("client %d: %w", i, err)
 		}
-		if j.Err != nil {
-			return fmt.Errorf("client %d: %w", i, j.Err)
+		for _, j := range summary.Jobs {
+			if j.Round == round && j.Outcome == client.Contributed {
+				return nil
+			}
+			if j.Err != nil {
+				return fmt.Errorf("client %d: %w", i, j.Err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("client %d took no part in round %d of %s", i, round, job)
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("client %d took no part in round %d of %s", i, round, job)
 }
 
 // job is the unit's name on the servers.

@@ -157,13 +157,13 @@ func (c *Cluster) configure(config Config) error {
 		peers = append(peers, address)
 	}
 	for i, n := range c.nodes {
-		files, err := c.files(identity.Node, n.Name, "localhost", "127.0.0.1")
+		place, err := c.place(identity.Node, n.Name, "localhost", "127.0.0.1")
 		if err != nil {
 			return err
 		}
 		b, err := json.MarshalIndent(map[string]any{
 			"name": n.Name, "cluster": "experiment", "data_dir": filepath.Join(c.dir, n.Name),
-			"api": n.API, "node": n.Peer, "http": n.HTTP, "advertise": peers[i], "identity": files,
+			"api": n.API, "node": n.Peer, "http": n.HTTP, "advertise": peers[i], "identity": place,
 			"bootstrap_expect": len(c.nodes), "peers": peers,
 			// The clients of an experiment wait for nobody.
 			"client_rate": 1e6, "client_burst": 1_000_000,
@@ -194,18 +194,19 @@ func freeAddresses(n int) ([]string, error) {
 	return out, nil
 }
 
-// files issues a certificate, or finds it where it was issued before.
-func (c *Cluster) files(role identity.Role, name string, hosts ...string) (identity.Files, error) {
+// place issues a certificate, or finds it where it was issued before, and
+// returns its directory.
+func (c *Cluster) place(role identity.Role, name string, hosts ...string) (string, error) {
 	id := identity.Identity{Role: role, Name: name}
 	dir := authority.Place(filepath.Join(c.dir, "identities"), id)
 	issued, err := c.authority.Issue(authority.Request{Identity: id, Hosts: hosts})
 	if err != nil {
-		return identity.Files{}, err
+		return "", err
 	}
 	if _, err := issued.Write(dir); err != nil && !errors.Is(err, authority.ErrExists) {
-		return identity.Files{}, err
+		return "", err
 	}
-	return identity.In(dir), nil
+	return dir, nil
 }
 
 // Bearer issues a certificate that is kept in memory.

@@ -80,7 +80,7 @@ func (s *service) advance(ctx context.Context, u *unit, state *lowrank.State, ki
 			return nil, nil, err
 		}
 	}
-	if _, err := s.cluster.AwaitRound(ctx, spec.Job, round); err != nil {
+	if _, _, err := s.cluster.AwaitRound(ctx, spec.Job, round); err != nil {
 		return nil, nil, err
 	}
 	devices := &cohort{workers: concurrent, report: s.cohort.report}
@@ -91,7 +91,7 @@ func (s *service) advance(ctx context.Context, u *unit, state *lowrank.State, ki
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := s.cluster.AwaitRound(ctx, spec.Job, round+1); err != nil {
+	if _, _, err := s.cluster.AwaitRound(ctx, spec.Job, round+1); err != nil {
 		return nil, nil, err
 	}
 	version, released, err := s.cluster.State(ctx, spec.Job)

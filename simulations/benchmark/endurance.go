@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/undertone-fl/undertone/aggregation"
@@ -24,9 +25,6 @@ import (
 	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/simulations/cluster"
 )
-
-// clusterOf keeps signatures short.
-type clusterOf = *cluster.Cluster
 
 // tiny are the dimensions of a job of which only the rounds count.
 func tiny(rounds int) jobs.Parameters {
@@ -90,13 +88,11 @@ func failover(ctx context.Context, r *run) ([]Row, error) {
 // steadyLoad is clients that contribute to one job after the other, each until it
 // is acknowledged by some node.
 type steadyLoad struct {
-	c       *cluster.Cluster
-	open    []*job
-	digests [][]byte
-	payload []byte
-	names   []*identity.Bearer
-	cancel  context.CancelFunc
-	group   *errgroup.Group
+	c      *cluster.Cluster
+	open   []*undertonev1.SubmitRequest // one a job
+	names  []*identity.Bearer
+	cancel context.CancelFunc
+	group  *errgroup.Group
 
 	mu    sync.Mutex
 	acked [][]bool // by client and job
@@ -107,6 +103,7 @@ type ack struct{ sent, acked time.Time }
 
 func newSteadyLoad(ctx context.Context, c *cluster.Cluster, clients, tasks int) (*steadyLoad, error) {
 	l := &steadyLoad{c: c, waits: make(chan ack, 1<<16)}
+	var created []*job
 	for i := range tasks {
 		t := terms(fmt.Sprintf("job-%d", i), clients)
 		t.RoundSize++ // never full: nothing is released
@@ -114,16 +111,15 @@ func newSteadyLoad(ctx context.Context, c *cluster.Cluster, clients, tasks int) 
 		if err != nil {
 			return nil, err
 		}
-		l.open = append(l.open, j)
+		created = append(created, j)
 	}
-	for _, j := range l.open {
-		digest, err := j.await(ctx, c, 1)
+	for _, j := range created {
+		header, err := j.await(ctx, c, 1)
 		if err != nil {
 			return nil, err
 		}
-		l.digests = append(l.digests, digest)
+		l.open = append(l.open, request(header, j.payload(1)))
 	}
-	l.payload = l.open[0].payload(1)
 	for i := range clients {
 		b, err := c.Bearer(identity.Client, fmt.Sprintf("client-%d", i))
 		if err != nil {
@@ -152,8 +148,7 @@ func (l *steadyLoad) contribute(ctx context.Context, k int) error {
 		for {
 			sent := time.Now()
 			attempt, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-			_, err := nodes[at%len(nodes)].Submit(attempt, &undertonev1.SubmitRequest{
-				Header: header(l.open[i].spec.Job, 1, l.digests[i], l.payload), Payload: l.payload})
+			_, err := nodes[at%len(nodes)].Submit(attempt, l.open[i])
 			cancel()
 			if ctx.Err() != nil {
 				return nil
@@ -223,8 +218,7 @@ func (l *steadyLoad) lost(ctx context.Context) (lost, total int, err error) {
 				continue
 			}
 			total++
-			r, err := nodes[k%len(nodes)].Submit(ctx, &undertonev1.SubmitRequest{
-				Header: header(l.open[i].spec.Job, 1, l.digests[i], l.payload), Payload: l.payload})
+			r, err := nodes[k%len(nodes)].Submit(ctx, l.open[i])
 			if err != nil {
 				disconnect(nodes)
 				return 0, 0, errors.New(status.Convert(err).Message())
@@ -268,7 +262,7 @@ func manyRounds(ctx context.Context, r *run) ([]Row, error) {
 	// Of every tenth of the run, the largest resident set of any node.
 	peaks := make([]float64, 10)
 	for round := 1; round <= each; round++ {
-		if _, err := submitAll(ctx, r, c, open, crowd, round); err != nil {
+		if _, err := submitAll(ctx, c, open, crowd, round); err != nil {
 			return nil, err
 		}
 		for _, n := range c.Nodes() {
@@ -359,6 +353,8 @@ func million(ctx context.Context, r *run) ([]Row, error) {
 	}
 	defer conn.Close()
 	nodes := undertonev1grpc.NewNodeServiceClient(conn)
+	// Nodes name their cluster.
+	ctx = metadata.AppendToOutgoingContext(ctx, "undertone-cluster", cluster.Name)
 	sum := aggregation.Pack(nil, make([]int64, j.spec.Releases[0].Length), int(j.spec.Lattice.ModulusBits/8))
 	var g errgroup.Group
 	g.SetLimit(4)

@@ -50,11 +50,12 @@ func create(ctx context.Context, c *cluster.Cluster, p jobs.Parameters, t jobs.T
 	return &job{spec}, c.CreateJob(ctx, spec, open)
 }
 
-// await waits until a round collects, see cluster.AwaitRound, and returns the
-// digest of the state that contributions to it are computed from.
-func (j *job) await(ctx context.Context, c *cluster.Cluster, round int) (digest []byte, err error) {
-	at, err := c.AwaitRound(ctx, j.spec.Job, round)
-	return at.GetStateDigest(), err
+// await waits until a round collects, see cluster.AwaitRound, and returns what
+// contributions to it say of themselves but for their checksum.
+func (j *job) await(ctx context.Context, c *cluster.Cluster, round int) (*undertonev1.SubmitHeader, error) {
+	at, index, err := c.AwaitRound(ctx, j.spec.Job, round)
+	return &undertonev1.SubmitHeader{Job: j.spec.Job, Round: uint32(round), Attempt: 1,
+		StateDigest: at.GetStateDigest(), MinIndex: index}, err
 }
 
 // payload is noise, packed as a contribution to a round.
@@ -108,22 +109,26 @@ func dialOptions(creds credentials.TransportCredentials) []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithSharedWriteBuffer(true)}
 }
 
-func header(job string, round int, digest, payload []byte) *undertonev1.SubmitHeader {
-	return &undertonev1.SubmitHeader{Job: job, Round: uint32(round), Attempt: 1, StateDigest: digest,
-		Checksum: crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))}
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// request is a contribution with its header.
+func request(h *undertonev1.SubmitHeader, payload []byte) *undertonev1.SubmitRequest {
+	h = proto.CloneOf(h)
+	h.Checksum = crc32.Checksum(payload, castagnoli)
+	return &undertonev1.SubmitRequest{Header: h, Payload: payload}
 }
 
 // piece is how much of a large contribution goes into one message.
 const piece = 256 << 10
 
 // submitLarge sends a contribution in pieces.
-func (p *participant) submitLarge(ctx context.Context, h *undertonev1.SubmitHeader, payload []byte) error {
+func (p *participant) submitLarge(ctx context.Context, r *undertonev1.SubmitRequest) error {
 	stream, err := p.SubmitLarge(ctx)
 	if err != nil {
 		return err
 	}
-	err = stream.Send(&undertonev1.SubmitLargeRequest{Part: &undertonev1.SubmitLargeRequest_Header{Header: h}})
-	for rest := payload; len(rest) > 0 && err == nil; {
+	err = stream.Send(&undertonev1.SubmitLargeRequest{Part: &undertonev1.SubmitLargeRequest_Header{Header: r.Header}})
+	for rest := r.Payload; len(rest) > 0 && err == nil; {
 		n := min(len(rest), piece)
 		err = stream.Send(&undertonev1.SubmitLargeRequest{Part: &undertonev1.SubmitLargeRequest_Piece{Piece: rest[:n]}})
 		rest = rest[n:]

@@ -10,6 +10,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	"github.com/undertone-fl/undertone/simulations/cluster"
 )
 
 // updates measures acknowledged contributions a second beside empty calls. A
@@ -47,7 +48,7 @@ func updates(ctx context.Context, r *run) ([]Row, error) {
 	var measured, reference []float64
 	// The first round, another kind of release, also warms up.
 	for round := 1; round <= small.Rounds+1; round++ {
-		rate, err := submitAll(ctx, r, c, open, crowd, round)
+		rate, err := submitAll(ctx, c, open, crowd, round)
 		if err != nil {
 			return nil, err
 		}
@@ -66,24 +67,23 @@ func updates(ctx context.Context, r *run) ([]Row, error) {
 
 // submitAll has every client contribute to a round of every job, and returns the
 // rate of acknowledgements.
-func submitAll(ctx context.Context, r *run, c clusterOf, open []*job, crowd []*participant, round int) (perSecond float64, err error) {
-	digests := make([][]byte, len(open))
+func submitAll(ctx context.Context, c *cluster.Cluster, open []*job, crowd []*participant, round int) (perSecond float64, err error) {
+	requests := make([]*undertonev1.SubmitRequest, len(open))
+	payload := open[0].payload(round)
 	for i, j := range open {
-		if digests[i], err = j.await(ctx, c, round); err != nil {
+		header, err := j.await(ctx, c, round)
+		if err != nil {
 			return 0, err
 		}
+		requests[i] = request(header, payload)
 	}
-	payload := open[0].payload(round)
 	var g errgroup.Group
 	begin := time.Now()
 	for k, p := range crowd {
 		g.Go(func() error {
 			for i := range open {
 				// Each begins elsewhere, so that all jobs are busy at once.
-				i := (i + k) % len(open)
-				_, err := p.Submit(ctx, &undertonev1.SubmitRequest{
-					Header: header(open[i].spec.Job, round, digests[i], payload), Payload: payload})
-				if err != nil {
+				if _, err := p.Submit(ctx, requests[(i+k)%len(open)]); err != nil {
 					return err
 				}
 			}
@@ -126,17 +126,16 @@ func bulk(ctx context.Context, r *run) ([]Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		digest, err := j.await(ctx, c, 1)
+		header, err := j.await(ctx, c, 1)
 		if err != nil {
 			return nil, err
 		}
-		payload := j.payload(1)
-		size = len(payload)
-		h := header(j.spec.Job, 1, digest, payload)
+		sent := request(header, j.payload(1))
+		size = len(sent.Payload)
 		var g errgroup.Group
 		begin := time.Now()
 		for _, p := range crowd {
-			g.Go(func() error { return p.submitLarge(ctx, h, payload) })
+			g.Go(func() error { return p.submitLarge(ctx, sent) })
 		}
 		if err := g.Wait(); err != nil {
 			return nil, err

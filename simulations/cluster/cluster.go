@@ -68,6 +68,9 @@ type Node struct {
 	exited  chan struct{} // closed when process has ended
 }
 
+// Name of every cluster here.
+const Name = "experiment"
+
 // start is how long a cluster may take until every node is ready.
 const start = 30 * time.Second
 
@@ -162,7 +165,7 @@ func (c *Cluster) configure(config Config) error {
 			return err
 		}
 		b, err := json.MarshalIndent(map[string]any{
-			"name": n.Name, "cluster": "experiment", "data_dir": filepath.Join(c.dir, n.Name),
+			"name": n.Name, "cluster": Name, "data_dir": filepath.Join(c.dir, n.Name),
 			"api": n.API, "node": n.Peer, "http": n.HTTP, "advertise": peers[i], "identity": place,
 			"bootstrap_expect": len(c.nodes), "peers": peers,
 			// The clients of an experiment wait for nobody.
@@ -287,26 +290,28 @@ func (c *Cluster) CreateJob(ctx context.Context, spec *rounds.Spec, open int) er
 }
 
 // AwaitRound waits until a round of a job collects or, where it never will,
-// all before it are released. Fails if an attempt failed.
-func (c *Cluster) AwaitRound(ctx context.Context, job string, round int) (*undertonev1.Job, error) {
+// all before it are released. It returns the job, and the index that it is seen
+// at. Fails if an attempt failed.
+func (c *Cluster) AwaitRound(ctx context.Context, job string, round int) (*undertonev1.Job, uint64, error) {
 	for {
 		var at *undertonev1.Job
+		var index uint64
 		err := c.Operate(ctx, func(o undertonev1grpc.OperatorServiceClient) error {
 			r, err := o.GetJob(ctx, &undertonev1.GetJobRequest{Job: job})
-			at = r.GetJob()
+			at, index = r.GetJob(), r.GetIndex()
 			return err
 		})
 		switch {
 		case err == nil && reached(at, round):
-			return at, nil
+			return at, index, nil
 		case err == nil && len(at.Attempts) > 0 && last(at).Phase == undertonev1.Phase_PHASE_FAILED:
-			return nil, fmt.Errorf("cluster: round %d of %s failed: %s", last(at).Round, job, last(at).Why)
+			return nil, 0, fmt.Errorf("cluster: round %d of %s failed: %s", last(at).Round, job, last(at).Why)
 		case err != nil && status.Code(err) != codes.Unavailable:
-			return nil, err
+			return nil, 0, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, 0, ctx.Err()
 		case <-time.After(2 * time.Millisecond):
 		}
 	}

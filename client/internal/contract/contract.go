@@ -133,6 +133,14 @@ func (s *Service) Release(name string) {
 	s.Index++
 }
 
+// Left is the number of rounds that a job has not released.
+func (s *Service) Left(name string) int {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	j := s.Jobs[name]
+	return len(j.Spec.Releases) + 1 - len(j.States)
+}
+
 // Members is the number of devices in the open attempt's sum.
 func (s *Service) Members(name string) int {
 	s.Mu.Lock()

@@ -72,10 +72,10 @@ func kill(pid int) error {
 
 // process is a device's life.
 type process struct {
-	t            *testing.T
-	dir, keys    string
-	servers      []string
-	stdout, last string
+	t         *testing.T
+	dir, keys string
+	servers   []string
+	stdout    string
 }
 
 func (s *service) process(name string) *process {
@@ -84,7 +84,7 @@ func (s *service) process(name string) *process {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p := &process{t: s.t, dir: s.t.TempDir(), keys: s.t.TempDir() + "/keys", servers: s.addresses}
+	p := &process{t: s.t, dir: s.t.TempDir(), keys: s.t.TempDir() + "/keys", servers: s.Addresses}
 	if _, err := issued.Write(p.keys); err != nil {
 		s.t.Fatal(err)
 	}
@@ -138,8 +138,8 @@ func (s *service) recovers(p *process, when string) {
 // that it takes on disk. The service holds that no two vectors arrive.
 func TestKilledAtEveryStep(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	users := 0
 	for n := 1; ; n++ {
 		if testing.Short() && n%4 != 0 {
@@ -155,8 +155,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 		}
 		s.recovers(p, fmt.Sprintf("before step %d", n))
 	}
-	if s.members("taste") != users || len(s.arrived) != users {
-		t.Errorf("%d members and %d contributions of %d users", s.members("taste"), len(s.arrived), users)
+	if s.Members("taste") != users || len(s.Arrived) != users {
+		t.Errorf("%d members and %d contributions of %d users", s.Members("taste"), len(s.Arrived), users)
 	}
 	t.Logf("killed %d times", users-1)
 }
@@ -167,13 +167,13 @@ func TestKilledWhileItSpeaks(t *testing.T) {
 	for _, moment := range []string{"poll before", "spec before", "state before", "state after", "submit before", "submit after"} {
 		t.Run(moment, func(t *testing.T) {
 			s := newService(t, 1)
-			s.create(parameters(), terms("taste"))
-			s.begin("taste")
+			s.Create(parameters(), terms("taste"))
+			s.Begin("taste")
 			p := s.process("ann")
 			pid := make(chan int, 1)
-			s.interruptWith(func(call, when string) error {
+			s.InterruptWith(func(call, when string) error {
 				if call+" "+when == moment {
-					s.interruptWith(nil)
+					s.InterruptWith(nil)
 					if err := kill(<-pid); err != nil {
 						t.Error(err)
 					}
@@ -184,8 +184,8 @@ func TestKilledWhileItSpeaks(t *testing.T) {
 				t.Fatal("it lives")
 			}
 			s.recovers(p, moment)
-			if s.members("taste") != 1 || len(s.arrived) != 1 {
-				t.Errorf("%d members, %d contributions", s.members("taste"), len(s.arrived))
+			if s.Members("taste") != 1 || len(s.Arrived) != 1 {
+				t.Errorf("%d members, %d contributions", s.Members("taste"), len(s.Arrived))
 			}
 		})
 	}

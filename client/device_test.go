@@ -18,6 +18,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/client/internal/contract"
 	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -46,7 +47,7 @@ func (s *service) config(dir, name string) client.Config {
 		s.t.Fatal(err)
 	}
 	return client.Config{
-		Dir: dir, Servers: s.addresses, Bearer: bearer, Samples: client.Fixed(samples()),
+		Dir: dir, Servers: s.Addresses, Bearer: bearer, Samples: client.Fixed(samples()),
 		Cap: client.Cap{Epsilon: 20, Delta: 1e-6}, Patience: 20 * time.Second,
 	}
 }
@@ -105,33 +106,33 @@ func onlyJob(t *testing.T, d *client.Device) client.JobStatus {
 // date to the last release, and predicts from it offline.
 func TestJobToItsEnd(t *testing.T) {
 	s := newService(t, 2)
-	j := s.create(parameters(), terms("taste"))
+	j := s.Create(parameters(), terms("taste"))
 	c := s.config(t.TempDir(), "ann")
 	d := open(t, c)
 	if _, err := d.Predict("taste", make([]float64, 6), nil); !errors.Is(err, client.ErrNoModel) {
 		t.Errorf("before any model: %v", err)
 	}
-	for round := range j.spec.Releases {
-		s.begin("taste")
+	for round := range j.Spec.Releases {
+		s.Begin("taste")
 		got := syncOne(t, d)
 		want(t, got, client.Contributed)
-		if got.Round != round+1 || got.Charge != j.spec.Releases[round].Charge || got.Model != round || got.Samples != nil {
+		if got.Round != round+1 || got.Charge != j.Spec.Releases[round].Charge || got.Model != round || got.Samples != nil {
 			t.Errorf("round %d: %+v", round+1, got)
 		}
 		if again := syncOne(t, d); again.Outcome != client.Contributed || !again.Earlier || again.Charge != 0 {
 			t.Errorf("round %d again: %+v", round+1, again)
 		}
-		s.release("taste")
+		s.Release("taste")
 	}
 	last, err := d.Sync(t.Context())
-	if err != nil || !last.Finished || len(last.Jobs) != 1 || last.Jobs[0].Model != len(j.spec.Releases) {
+	if err != nil || !last.Finished || len(last.Jobs) != 1 || last.Jobs[0].Model != len(j.Spec.Releases) {
 		t.Errorf("at the end: %+v, %v", last, err)
 	}
-	if len(s.arrived) != len(j.spec.Releases) || s.copies != len(s.arrived) {
-		t.Errorf("%d contributions arrived, in %d copies", len(s.arrived), s.copies)
+	if len(s.Arrived) != len(j.Spec.Releases) || s.Copies != len(s.Arrived) {
+		t.Errorf("%d contributions arrived, in %d copies", len(s.Arrived), s.Copies)
 	}
 	st := onlyJob(t, d)
-	spec := j.spec
+	spec := j.Spec
 	total := spec.Releases[0].Charge
 	for _, r := range spec.Releases[1:] {
 		total += r.Charge
@@ -161,18 +162,18 @@ func TestJobToItsEnd(t *testing.T) {
 func TestRetries(t *testing.T) {
 	for name, failures := range map[string][]error{
 		"unavailable": {status.Error(codes.Unavailable, "gone")},
-		"no leader":   {refuse(codes.Unavailable, &undertonev1.Refusal{Reason: undertonev1.Reason_REASON_NO_LEADER, RetryAfterMs: 10})},
-		"rate":        {refuse(codes.ResourceExhausted, &undertonev1.Refusal{Reason: undertonev1.Reason_REASON_RATE_LIMITED, RetryAfterMs: 20})},
+		"no leader":   {contract.Refuse(codes.Unavailable, &undertonev1.Refusal{Reason: undertonev1.Reason_REASON_NO_LEADER, RetryAfterMs: 10})},
+		"rate":        {contract.Refuse(codes.ResourceExhausted, &undertonev1.Refusal{Reason: undertonev1.Reason_REASON_RATE_LIMITED, RetryAfterMs: 20})},
 		"several": {status.Error(codes.Unavailable, "gone"), status.Error(codes.Internal, "stream"), status.Error(codes.DeadlineExceeded, "slow"),
-			refuse(codes.Unavailable, &undertonev1.Refusal{Reason: undertonev1.Reason_REASON_OVERLOADED})},
+			contract.Refuse(codes.Unavailable, &undertonev1.Refusal{Reason: undertonev1.Reason_REASON_OVERLOADED})},
 	} {
 		for _, when := range []string{"before", "after"} {
 			t.Run(name+" "+when, func(t *testing.T) {
 				s := newService(t, 2)
-				s.create(parameters(), terms("taste"))
-				s.begin("taste")
+				s.Create(parameters(), terms("taste"))
+				s.Begin("taste")
 				left := failures
-				s.interruptWith(func(call, at string) error {
+				s.InterruptWith(func(call, at string) error {
 					if call != "submit" || at != when || len(left) == 0 {
 						return nil
 					}
@@ -181,8 +182,8 @@ func TestRetries(t *testing.T) {
 					return err
 				})
 				want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
-				if s.copies != len(failures)+1 || s.members("taste") != 1 {
-					t.Errorf("%d copies, %d members", s.copies, s.members("taste"))
+				if s.Copies != len(failures)+1 || s.Members("taste") != 1 {
+					t.Errorf("%d copies, %d members", s.Copies, s.Members("taste"))
 				}
 			})
 		}
@@ -193,11 +194,11 @@ func TestRetries(t *testing.T) {
 // process, sends it.
 func TestUnavailable(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	c := s.config(t.TempDir(), "ann")
 	c.Patience = 50 * time.Millisecond
-	s.interruptWith(func(call, _ string) error {
+	s.InterruptWith(func(call, _ string) error {
 		if call == "submit" {
 			return status.Error(codes.Unavailable, "gone")
 		}
@@ -210,10 +211,10 @@ func TestUnavailable(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 	d.Close()
-	s.interruptWith(nil)
+	s.InterruptWith(nil)
 	want(t, syncOne(t, open(t, c)), client.Contributed)
-	if s.members("taste") != 1 || len(s.arrived) != 1 {
-		t.Errorf("%d members, %d contributions", s.members("taste"), len(s.arrived))
+	if s.Members("taste") != 1 || len(s.Arrived) != 1 {
+		t.Errorf("%d members, %d contributions", s.Members("taste"), len(s.Arrived))
 	}
 }
 
@@ -231,13 +232,13 @@ func TestNobodyThere(t *testing.T) {
 // TestRoundOver: a contribution that comes too late is given up, and stays charged.
 func TestRoundOver(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	first := true
-	s.interruptWith(func(call, at string) error {
+	s.InterruptWith(func(call, at string) error {
 		if call == "submit" && at == "before" && first {
 			first = false
-			s.fail("taste")
+			s.Fail("taste")
 		}
 		return nil
 	})
@@ -247,7 +248,7 @@ func TestRoundOver(t *testing.T) {
 	if st := onlyJob(t, d); st.NanoRho != got.Charge || st.Counted != 0 {
 		t.Errorf("%+v", st)
 	}
-	s.begin("taste") // a second attempt is charged again
+	s.Begin("taste") // a second attempt is charged again
 	again := syncOne(t, d)
 	want(t, again, client.Contributed)
 	if again.Attempt != 2 || again.Charge != got.Charge || onlyJob(t, d).NanoRho != 2*got.Charge {
@@ -259,12 +260,12 @@ func TestRoundOver(t *testing.T) {
 // acknowledged.
 func TestCountedAfterAll(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	yes := true
-	s.interruptWith(func(call, at string) error {
+	s.InterruptWith(func(call, at string) error {
 		if call == "submit" && at == "after" {
-			return refuse(codes.FailedPrecondition, &undertonev1.Refusal{Reason: undertonev1.Reason_REASON_NOT_OPEN, Counted: &yes})
+			return contract.Refuse(codes.FailedPrecondition, &undertonev1.Refusal{Reason: undertonev1.Reason_REASON_NOT_OPEN, Counted: &yes})
 		}
 		return nil
 	})
@@ -275,25 +276,25 @@ func TestCountedAfterAll(t *testing.T) {
 // drawn or sent, and a higher cap is a matter of the next Open.
 func TestCap(t *testing.T) {
 	s := newService(t, 1)
-	j := s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	j := s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	c := s.config(t.TempDir(), "ann")
 	c.Cap.Epsilon = 2
 	d := open(t, c)
 	rounds := 0
-	for range j.spec.Releases {
+	for range j.Spec.Releases {
 		got := syncOne(t, d)
 		if got.Err != nil {
 			want(t, got, "", client.ErrCap)
 			break
 		}
 		rounds++
-		s.release("taste")
-		s.begin("taste")
+		s.Release("taste")
+		s.Begin("taste")
 	}
 	st := onlyJob(t, d)
-	if rounds == 0 || rounds == len(j.spec.Releases) || len(s.arrived) != rounds || st.Rounds != rounds || st.Epsilon > 2 {
-		t.Errorf("%d rounds, %d contributions: %+v", rounds, len(s.arrived), st)
+	if rounds == 0 || rounds == len(j.Spec.Releases) || len(s.Arrived) != rounds || st.Rounds != rounds || st.Epsilon > 2 {
+		t.Errorf("%d rounds, %d contributions: %+v", rounds, len(s.Arrived), st)
 	}
 	d.Close()
 	c.Cap.Epsilon = 20
@@ -303,8 +304,8 @@ func TestCap(t *testing.T) {
 	d = open(t, c)
 	want(t, syncOne(t, d), client.Contributed)
 	d.Close()
-	s.release("taste")
-	s.begin("taste")
+	s.Release("taste")
+	s.Begin("taste")
 	c.Cap.Epsilon = 0.01
 	want(t, syncOne(t, open(t, c)), "", client.ErrCap)
 }
@@ -320,8 +321,8 @@ func TestUnusableSamples(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, 1)
-			j := s.create(parameters(), terms("taste"))
-			s.begin("taste")
+			j := s.Create(parameters(), terms("taste"))
+			s.Begin("taste")
 			c := s.config(t.TempDir(), "ann")
 			c.Samples = source
 			d := open(t, c)
@@ -330,8 +331,8 @@ func TestUnusableSamples(t *testing.T) {
 			if got.Samples == nil || got.Model != 0 {
 				t.Errorf("%+v", got)
 			}
-			for _, payload := range s.arrived {
-				if len(payload) != j.spec.Releases[0].Length*int(j.spec.Lattice.ModulusBits/8) {
+			for _, payload := range s.Arrived {
+				if len(payload) != j.Spec.Releases[0].Length*int(j.Spec.Lattice.ModulusBits/8) {
 					t.Errorf("%d bytes", len(payload))
 				}
 			}
@@ -347,36 +348,36 @@ func TestUnusableSamples(t *testing.T) {
 func TestTwoHistories(t *testing.T) {
 	for name, forge := range map[string]func(*service){
 		"state": func(s *service) {
-			j := s.jobs["taste"]
-			s.fail("taste")
-			s.begin("taste")
-			j.states[0] = append([]byte(" "), j.states[0]...) // as valid, and another one
+			j := s.Jobs["taste"]
+			s.Fail("taste")
+			s.Begin("taste")
+			j.States[0] = append([]byte(" "), j.States[0]...) // as valid, and another one
 		},
 		"specification": func(s *service) {
 			other := terms("taste")
 			other.RoundSize++
-			s.create(parameters(), other)
-			s.begin("taste")
+			s.Create(parameters(), other)
+			s.Begin("taste")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, 1)
-			s.create(parameters(), terms("taste"))
-			s.begin("taste")
+			s.Create(parameters(), terms("taste"))
+			s.Begin("taste")
 			c := s.config(t.TempDir(), "ann")
 			d := open(t, c)
 			want(t, syncOne(t, d), client.Contributed)
-			true1 := *s.jobs["taste"]
-			states := append([][]byte(nil), true1.states...)
+			honest := *s.Jobs["taste"]
+			states := append([][]byte(nil), honest.States...)
 			forge(s)
 			want(t, syncOne(t, d), "", client.ErrTwoHistories)
 			d.Close()
-			true1.states, true1.open, true1.attempt = states, false, 5
-			s.jobs["taste"] = &true1
-			s.begin("taste")
+			honest.States, honest.Attempt = states, 5
+			s.Jobs["taste"] = &honest
+			s.Begin("taste")
 			want(t, syncOne(t, open(t, c)), "", client.ErrTwoHistories)
-			if len(s.arrived) != 1 {
-				t.Errorf("%d contributions", len(s.arrived))
+			if len(s.Arrived) != 1 {
+				t.Errorf("%d contributions", len(s.Arrived))
 			}
 		})
 	}
@@ -386,19 +387,19 @@ func TestTwoHistories(t *testing.T) {
 // it claims.
 func TestBackwards(t *testing.T) {
 	s := newService(t, 1)
-	j := s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	j := s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	d := open(t, s.config(t.TempDir(), "ann"))
 	want(t, syncOne(t, d), client.Contributed)
-	s.release("taste")
-	s.begin("taste")
+	s.Release("taste")
+	s.Begin("taste")
 	want(t, syncOne(t, d), client.Contributed)
-	j.states = j.states[:1]
-	j.attempt = 9
+	j.States = j.States[:1]
+	j.Attempt = 9
 	got := syncOne(t, d)
 	want(t, got, "", client.ErrBackwards)
-	if len(s.arrived) != 2 {
-		t.Errorf("%d contributions", len(s.arrived))
+	if len(s.Arrived) != 2 {
+		t.Errorf("%d contributions", len(s.Arrived))
 	}
 }
 
@@ -406,14 +407,14 @@ func TestBackwards(t *testing.T) {
 // and restarts.
 func TestIndexIsCarried(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	c := s.config(t.TempDir(), "ann")
 	c.Patience = 50 * time.Millisecond
 	d := open(t, c)
 	want(t, syncOne(t, d), client.Contributed)
 	d.Close()
-	s.index -= 2
+	s.Index -= 2
 	if _, err := open(t, c).Sync(t.Context()); !errors.Is(err, client.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
@@ -422,23 +423,23 @@ func TestIndexIsCarried(t *testing.T) {
 // TestWrongBytes: a model or a specification with another digest than announced is
 // no ground to contribute.
 func TestWrongBytes(t *testing.T) {
-	for name, forge := range map[string]func(*service, *job){
-		"state": func(s *service, j *job) {
-			s.interruptWith(func(call, at string) error {
+	for name, forge := range map[string]func(*service, *contract.Job){
+		"state": func(s *service, j *contract.Job) {
+			s.InterruptWith(func(call, at string) error {
 				if call == "state" && at == "before" { // announced is what Poll saw
-					s.mu.Lock()
-					j.states[0][len(j.states[0])/2] ^= 1
-					s.mu.Unlock()
+					s.Mu.Lock()
+					j.States[0][len(j.States[0])/2] ^= 1
+					s.Mu.Unlock()
 				}
 				return nil
 			})
 		},
-		"specification": func(s *service, j *job) {
-			s.interruptWith(func(call, at string) error {
+		"specification": func(s *service, j *contract.Job) {
+			s.InterruptWith(func(call, at string) error {
 				if call == "spec" {
-					s.mu.Lock()
-					j.raw = append(j.raw, ' ')
-					s.mu.Unlock()
+					s.Mu.Lock()
+					j.Raw = append(j.Raw, ' ')
+					s.Mu.Unlock()
 				}
 				return nil
 			})
@@ -446,12 +447,12 @@ func TestWrongBytes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t, 1)
-			j := s.create(parameters(), terms("taste"))
-			s.begin("taste")
+			j := s.Create(parameters(), terms("taste"))
+			s.Begin("taste")
 			forge(s, j)
 			d := open(t, s.config(t.TempDir(), "ann"))
 			want(t, syncOne(t, d), "", client.ErrDigest)
-			if st, err := d.Status(); err != nil || st.NanoRho != 0 || len(s.arrived) != 0 {
+			if st, err := d.Status(); err != nil || st.NanoRho != 0 || len(s.Arrived) != 0 {
 				t.Errorf("%+v, %v", st, err)
 			}
 		})
@@ -461,15 +462,15 @@ func TestWrongBytes(t *testing.T) {
 // TestLyingSpecification: claims are recomputed before anything is charged.
 func TestLyingSpecification(t *testing.T) {
 	s := newService(t, 1)
-	j := s.create(parameters(), terms("taste"))
-	j.spec.Releases[0].Charge /= 2
+	j := s.Create(parameters(), terms("taste"))
+	j.Spec.Releases[0].Charge /= 2
 	var err error
-	if j.raw, err = json.Marshal(j.spec); err != nil {
+	if j.Raw, err = json.Marshal(j.Spec); err != nil {
 		t.Fatal(err)
 	}
-	s.begin("taste")
+	s.Begin("taste")
 	want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), "", client.ErrSpec)
-	if len(s.arrived) != 0 {
+	if len(s.Arrived) != 0 {
 		t.Error("a contribution all the same")
 	}
 }
@@ -477,8 +478,8 @@ func TestLyingSpecification(t *testing.T) {
 // TestAccept: the app has the last word on a job.
 func TestAccept(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	c := s.config(t.TempDir(), "ann")
 	c.Accept = func(s *rounds.Spec) error { return fmt.Errorf("trust is %s", s.Trust) }
 	want(t, syncOne(t, open(t, c)), "", client.ErrDeclined)
@@ -489,7 +490,7 @@ func TestAccept(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	want(t, got, "", client.ErrUnknownJob)
-	if len(s.arrived) != 0 {
+	if len(s.Arrived) != 0 {
 		t.Error("a contribution all the same")
 	}
 }
@@ -498,14 +499,14 @@ func TestAccept(t *testing.T) {
 // as well, and contributes no second vector.
 func TestElsewhere(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
 	d := open(t, s.config(t.TempDir(), "ann"))
 	got := syncOne(t, d)
 	want(t, got, client.Elsewhere, client.ErrElsewhere)
-	if got.Charge == 0 || len(s.arrived) != 1 || s.copies != 1 {
-		t.Errorf("%+v, %d copies", got, s.copies)
+	if got.Charge == 0 || len(s.Arrived) != 1 || s.Copies != 1 {
+		t.Errorf("%+v, %d copies", got, s.Copies)
 	}
 }
 
@@ -516,8 +517,8 @@ func TestTrustModes(t *testing.T) {
 			s := newService(t, 1)
 			term := terms("taste")
 			term.Trust, term.NMin = trust, 10
-			s.create(parameters(), term)
-			s.begin("taste")
+			s.Create(parameters(), term)
+			s.Begin("taste")
 			want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
 		})
 	}
@@ -529,14 +530,14 @@ func TestLargeContribution(t *testing.T) {
 	s := newService(t, 2)
 	p := parameters()
 	p.Dim, p.Update = 200, lowrank.LeastSquares
-	j := s.create(p, terms("wide"))
+	j := s.Create(p, terms("wide"))
 	size := 0
-	for _, r := range j.spec.Releases {
-		size = max(size, r.Length*int(j.spec.Lattice.ModulusBits/8))
+	for _, r := range j.Spec.Releases {
+		size = max(size, r.Length*int(j.Spec.Lattice.ModulusBits/8))
 	}
 	d := open(t, s.config(t.TempDir(), "ann"))
 	parts := 0
-	s.interruptWith(func(call, at string) error {
+	s.InterruptWith(func(call, at string) error {
 		if call == "state" && at == "after" {
 			if parts++; parts%3 == 0 {
 				return status.Error(codes.Unavailable, "broken")
@@ -545,12 +546,12 @@ func TestLargeContribution(t *testing.T) {
 		return nil
 	})
 	largest := 0
-	for range j.spec.Releases {
-		s.begin("wide")
+	for range j.Spec.Releases {
+		s.Begin("wide")
 		want(t, syncOne(t, d), client.Contributed)
-		s.release("wide")
+		s.Release("wide")
 	}
-	for _, payload := range s.arrived {
+	for _, payload := range s.Arrived {
 		largest = max(largest, len(payload))
 	}
 	if largest != size || largest < 300<<10 || parts < 6 {
@@ -562,11 +563,11 @@ func TestLargeContribution(t *testing.T) {
 // given up, never made again; a damaged model is fetched and fitted again.
 func TestDamagedFiles(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	c := s.config(t.TempDir(), "ann")
 	c.Patience = 50 * time.Millisecond
-	s.interruptWith(func(call, _ string) error {
+	s.InterruptWith(func(call, _ string) error {
 		if call == "submit" {
 			return status.Error(codes.Unavailable, "gone")
 		}
@@ -575,7 +576,7 @@ func TestDamagedFiles(t *testing.T) {
 	d := open(t, c)
 	want(t, syncOne(t, d), "", client.ErrUnavailable)
 	d.Close()
-	s.interruptWith(nil)
+	s.InterruptWith(nil)
 
 	flip(t, filepath.Join(c.Dir, "outbox", "job-taste.1.1"))
 	d = open(t, c)
@@ -583,8 +584,8 @@ func TestDamagedFiles(t *testing.T) {
 	if got.Outcome != client.Lost {
 		t.Errorf("%+v", got)
 	}
-	if s.members("taste") != 0 || onlyJob(t, d).NanoRho == 0 {
-		t.Errorf("%d members; %+v", s.members("taste"), onlyJob(t, d))
+	if s.Members("taste") != 0 || onlyJob(t, d).NanoRho == 0 {
+		t.Errorf("%d members; %+v", s.Members("taste"), onlyJob(t, d))
 	}
 	d.Close()
 
@@ -636,8 +637,8 @@ func flip(t *testing.T, path string) {
 // room the device goes on.
 func TestDiskFull(t *testing.T) {
 	s := newService(t, 1)
-	s.create(parameters(), terms("taste"))
-	s.begin("taste")
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
 	for n := 0; ; n++ {
 		c := s.config(t.TempDir(), fmt.Sprintf("user-%d", n))
 		steps, full := 0, true
@@ -748,30 +749,30 @@ func TestConfigMistakes(t *testing.T) {
 // TestRun takes part in rounds as they open, until it is told to stop.
 func TestRun(t *testing.T) {
 	s := newService(t, 2)
-	j := s.create(parameters(), terms("taste"))
+	j := s.Create(parameters(), terms("taste"))
 	c := s.config(t.TempDir(), "ann")
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	c.Wait = 100 * time.Millisecond
 	finished := false
-	s.begin("taste")
+	s.Begin("taste")
 	c.Report = func(got *client.Summary) {
 		if got.Finished {
 			finished = true
 			stop()
 			return
 		}
-		if s.members("taste") == 1 && len(s.jobs["taste"].states) <= len(j.spec.Releases) {
-			s.release("taste")
-			if len(s.jobs["taste"].states) <= len(j.spec.Releases) {
-				s.begin("taste")
+		if s.Members("taste") == 1 && len(s.Jobs["taste"].States) <= len(j.Spec.Releases) {
+			s.Release("taste")
+			if len(s.Jobs["taste"].States) <= len(j.Spec.Releases) {
+				s.Begin("taste")
 			}
 		}
 	}
 	if err := open(t, c).Run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if !finished || len(s.arrived) != len(j.spec.Releases) {
-		t.Errorf("%d contributions", len(s.arrived))
+	if !finished || len(s.Arrived) != len(j.Spec.Releases) {
+		t.Errorf("%d contributions", len(s.Arrived))
 	}
 }

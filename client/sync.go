@@ -103,7 +103,8 @@ func (d *Device) Sync(ctx context.Context) (*Summary, error) { return d.sync(ctx
 func (d *Device) Run(ctx context.Context) error {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval, pauses.RandomizationFactor = time.Second, time.Minute, 0.5
-	for wait := time.Duration(0); ; wait = d.cfg.Wait {
+	wait, last := time.Duration(0), firstLook
+	for {
 		s, err := d.sync(ctx, wait)
 		if ctx.Err() != nil {
 			return nil
@@ -111,6 +112,14 @@ func (d *Device) Run(ctx context.Context) error {
 		d.cfg.Report(s)
 		if errors.Is(err, ErrForbidden) || errors.Is(err, ErrClosed) {
 			return err
+		}
+		// No work announces a job's last release: it is looked for, less and less
+		// often.
+		if wait = d.cfg.Wait; d.awaitsLast() {
+			wait = min(wait, last)
+			last *= 2
+		} else {
+			last = firstLook
 		}
 		if err == nil && !slices.ContainsFunc(s.Jobs, JobSummary.open) {
 			pauses.Reset()
@@ -126,6 +135,21 @@ func (d *Device) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// firstLook is how long after its contribution to the last round a device looks for
+// what came of it.
+const firstLook = time.Second
+
+// awaitsLast reports whether this device contributed to a job's last round, and has
+// not seen its release.
+func (d *Device) awaitsLast() bool {
+	for name, j := range d.record.Load().Jobs {
+		if n := len(j.Attempts); d.wanted(name) && n > 0 && j.Released < j.Rounds && j.Attempts[n-1].Round == j.Rounds && j.Attempts[n-1].Outcome == Contributed {
+			return true
+		}
+	}
+	return false
 }
 
 // open reports whether there is something left to try.

@@ -220,13 +220,13 @@ func dial(ctx context.Context, patience time.Duration, server string, b *identit
 		if state == connectivity.TransientFailure {
 			// Only a call tells why; it fails at once.
 			err := conn.Invoke(reached, undertonev1grpc.OperatorService_ListJobs_FullMethodName, &undertonev1.ListJobsRequest{}, &undertonev1.ListJobsResponse{})
-			return &unreachableError{server, b.Explain(errors.New(connectionProblem(err))).Error()}
+			return &unreachableError{server, connectionProblem(err)}
 		}
 		if !conn.WaitForStateChange(reached, state) {
 			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience)}
 		}
 	}
-	return b.Explain(f(ctx, conn))
+	return f(ctx, conn)
 }
 
 // A grpc status of a connection that failed has its cause in quotes, under

@@ -128,7 +128,7 @@ func BenchmarkAddPacked(b *testing.B) {
 }
 
 func benchmarkPacked(b *testing.B, f func(x []int64, packed []byte, width int) error) {
-	for _, width := range []int{1, 3, 4, 5, 8} {
+	for _, width := range []int{2, 3, 4, 5, 8} {
 		b.Run(fmt.Sprintf("width=%d", width), func(b *testing.B) {
 			x := make([]int64, packedLen)
 			for i := range x {

@@ -129,7 +129,7 @@ func (j *job) open(round, attempt int) *Refusal {
 		return refuse(NotRunning, "all %d rounds are released", j.released)
 	case refusal.Reason != NotOpen:
 		return refusal
-	case j.paused():
+	case j.state() == Paused:
 		return refuse(NotRunning, "round %d may not be opened yet", round)
 	}
 	next := j.next()

@@ -296,7 +296,8 @@ func exists(path string) bool {
 
 // certificate is one to look at, and its form in JSON.
 type certificate struct {
-	Identity    string    `json:"identity,omitempty"` // empty: an authority's
+	Identity    string    `json:"identity,omitempty"`
+	Authority   bool      `json:"authority,omitempty"`
 	Path        string    `json:"path"`
 	Subject     string    `json:"subject"`
 	Issuer      string    `json:"issuer"`
@@ -309,7 +310,7 @@ type certificate struct {
 func describe(c *x509.Certificate, path string) certificate {
 	sum := sha256.Sum256(c.Raw)
 	d := certificate{
-		Path: path, Subject: c.Subject.String(), Issuer: c.Issuer.String(),
+		Path: path, Authority: c.IsCA, Subject: c.Subject.String(), Issuer: c.Issuer.String(),
 		NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		Hosts: append([]string(nil), c.DNSNames...), Fingerprint: hex.EncodeToString(sum[:]),
 	}
@@ -394,11 +395,14 @@ func showCertificates(cmd *cobra.Command, list []certificate) error {
 			fmt.Fprintln(w)
 		}
 		var f facts
-		who := c.Identity
-		if who == "" {
-			who = "nobody's (an authority's, or without undertone://ROLE/NAME)"
+		switch {
+		case c.Identity != "":
+			f.add("identity", "%s", c.Identity)
+		case c.Authority:
+			f.add("identity", "none: an authority")
+		default:
+			f.add("identity", "none: neither undertone://ROLE/NAME nor organizational unit \"undertone ROLE\"")
 		}
-		f.add("identity", "%s", who)
 		f.add("file", "%s", c.Path)
 		f.add("subject", "%s", c.Subject)
 		f.add("issuer", "%s", c.Issuer)

@@ -77,7 +77,7 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(fo
 
 // flagf is a mistake in a flag's value.
 func flagf(flag, format string, args ...any) error {
-	return usagef("--%s: %s", flag, fmt.Sprintf(format, args...))
+	return usagef("--"+flag+": "+format, args...)
 }
 
 // inputStatus gives what is the user's mistake its exit status.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
@@ -47,16 +48,26 @@ type connection struct {
 	json     bool
 }
 
-// addTo gives a command the flags of a connection.
-func (c *connection) addTo(cmd *cobra.Command) {
-	flags := cmd.Flags()
+// flags are those that say which server, and as whom.
+func (c *connection) flags() *pflag.FlagSet {
+	flags := begin("Server")
 	flags.StringSliceVar(&c.servers, "server", nil, "`addresses` of servers, the first that answers is used (default: $"+envServer+", or "+defaultAPI+")")
-	flags.StringVar(&c.identity, "identity", "", "`directory` of tls.crt, tls.key and ca.crt, an operator's (default: $"+envIdentity+")")
+	flags.StringVar(&c.identity, "identity", "", "`directory` of tls.crt, tls.key and ca.crt (default: $"+envIdentity+")")
 	flags.StringVar(&c.files.Certificate, "cert", "", "certificate `file`, instead of --identity's")
 	flags.StringVar(&c.files.Key, "key", "", "key `file`, instead of --identity's")
 	flags.StringVar(&c.files.Authority, "ca", "", "`file` of the servers' authority, instead of --identity's")
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "`time` to wait for an answer")
-	addJSONFlag(cmd, &c.json)
+	flags.BoolVar(&c.json, "json", false, "print JSON")
+	return flags
+}
+
+// addTo gives a command, after its own flags, those of a connection.
+func (c *connection) addTo(cmd *cobra.Command) {
+	cmd.Flags().AddFlagSet(c.flags())
+	c.complete(cmd)
+}
+
+func (c *connection) complete(cmd *cobra.Command) {
 	complete(cmd, "server", cobra.NoFileCompletions)
 	complete(cmd, "timeout", cobra.NoFileCompletions)
 	complete(cmd, "identity", directories)
@@ -209,7 +220,7 @@ func dial(ctx context.Context, patience time.Duration, server string, b *identit
 		if state == connectivity.TransientFailure {
 			// Only a call tells why; it fails at once.
 			err := conn.Invoke(reached, undertonev1grpc.OperatorService_ListJobs_FullMethodName, &undertonev1.ListJobsRequest{}, &undertonev1.ListJobsResponse{})
-			return &unreachableError{server, connectionProblem(err)}
+			return &unreachableError{server, b.Explain(errors.New(connectionProblem(err))).Error()}
 		}
 		if !conn.WaitForStateChange(reached, state) {
 			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience)}
@@ -271,7 +282,7 @@ func explain(err error, server string) error {
 	case undertonev1.Reason_REASON_UNKNOWN_NODE:
 		text += " (undertone status shows what there is)"
 	case undertonev1.Reason_REASON_NO_LEADER:
-		text = "the cluster has no leader for the moment, and whether it was done is open; see undertone status"
+		text += " (undertone status shows who leads)"
 	}
 	if mistakes[r.GetReason()] {
 		return usagef("%s", text)

@@ -252,11 +252,7 @@ func (c *connection) completeJobs(cmd *cobra.Command) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		c.timeout = time.Second
-		cmd.SetErr(io.Discard)
-		if cmd.Context() == nil {
-			cmd.SetContext(context.Background())
-		}
+		c.quickly(cmd)
 		_ = c.call(cmd, once, func(ctx context.Context, o operator) error {
 			r, err := o.ListJobs(ctx, &undertonev1.ListJobsRequest{})
 			for _, j := range r.GetJobs() {
@@ -267,6 +263,16 @@ func (c *connection) completeJobs(cmd *cobra.Command) {
 			return err
 		})
 		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// quickly makes a call that a person waits for while typing: it is short, and
+// says nothing of its troubles.
+func (c *connection) quickly(cmd *cobra.Command) {
+	c.timeout = time.Second
+	cmd.SetErr(io.Discard)
+	if cmd.Context() == nil {
+		cmd.SetContext(context.Background())
 	}
 }
 

@@ -153,7 +153,7 @@ func (j *jobView) print(w io.Writer) error {
 	if len(j.Attempts) == 0 {
 		return nil
 	}
-	t := table{header: []string{"ROUND", "ATTEMPT", "RELEASE", "PHASE", "MEMBERS", "CHARGE", "MODEL"}}
+	t := table{header: []string{"ROUND", "ATTEMPT", "RELEASE", "PHASE", "MEMBERS", "CHARGE", "RESULT"}}
 	for i, a := range j.Attempts {
 		last := fmt.Sprintf("%.12s", a.State)
 		switch {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	"github.com/undertone-fl/undertone/server/authority"
 	"github.com/undertone-fl/undertone/server/replication"
 )
 
@@ -410,9 +411,17 @@ two clusters would spend one budget. So it takes --accept-loss.`,
 
 // checkAddress checks that others can use an address.
 func checkAddress(flag, address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if n, bad := strconv.Atoi(port); err != nil || host == "" || bad != nil || n < 1 || n > 65535 {
+	if !isAddress(address) {
 		return flagf(flag, "%q is no address HOST:PORT", address)
 	}
 	return nil
+}
+
+func isAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || authority.CheckHost(host) != nil {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }

@@ -126,7 +126,7 @@ func (c *connection) addresses() ([]string, error) {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			a = net.JoinHostPort(strings.Trim(a, "[]"), defaultAPIPort)
 		}
-		if host, _, err := net.SplitHostPort(a); err != nil || host == "" || strings.ContainsAny(host, "/ ") {
+		if !isAddress(a) {
 			return nil, usagef("%s: %q is no address HOST:PORT", from, list[i])
 		}
 		out[i] = a

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -45,7 +44,14 @@ furthest one's; two nodes that have applied the same entries have the same hash.
 			if !watch {
 				return show(cmd.OutOrStdout())
 			}
-			return follow(cmd, time.Second, func(w io.Writer) (bool, error) { return false, show(w) })
+			return follow(cmd, func(w io.Writer) (string, bool, error) {
+				var text strings.Builder
+				if err := show(&text); err != nil {
+					return "", false, err
+				}
+				_, err := io.WriteString(w, text.String())
+				return text.String(), false, err
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "show it again whenever it changes")

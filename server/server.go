@@ -76,6 +76,12 @@ func New(c Config) (_ *Server, err error) {
 	if err := c.nameAfter(bearer.Identity()); err != nil {
 		return nil, err
 	}
+	if c.Fatal == nil {
+		c.Fatal = func(err error) {
+			fmt.Fprintln(os.Stderr, "undertone:", err)
+			os.Exit(1)
+		}
+	}
 	s := &Server{config: c, log: c.Logger.With("node", c.Name), traces: operate.NoTraces()}
 	if c.Traces != "" {
 		if s.traces, err = operate.NewTraces(context.Background(), c.Traces, c.Name, c.Version); err != nil {

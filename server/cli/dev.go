@@ -1,6 +1,7 @@
 package cli
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -73,9 +74,14 @@ func (d *development) make() error {
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		return flagf("data-dir", "%w", pathProblem(err))
 	}
-	// Keys are not for a repository.
-	if ignore := filepath.Join(d.dir, ".gitignore"); !exists(ignore) {
-		if err := os.WriteFile(ignore, []byte("*\n"), 0o644); err != nil {
+	for path, text := range map[string][]byte{
+		d.samples():                        samples,
+		filepath.Join(d.dir, ".gitignore"): []byte("*\n"), // keys are not for a repository
+	} {
+		if exists(path) {
+			continue
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
 			return flagf("data-dir", "%w", pathProblem(err))
 		}
 	}
@@ -150,14 +156,20 @@ In another shell:
   . %s
   undertone job create demo --dim 8 --rank 2 --epsilon 4 --n-min 1 --deadline 1m
   undertone job open demo
-  undertone-agent --server %s --identity %s --job demo --data samples.csv
-  undertone job status demo --watch
+  undertone-agent run --until-finished --dir %s --certificates %s --data %s
+  undertone job status demo
 
-`, d.env(), api, d.place(devClient))
+`, d.env(), filepath.Join(d.dir, "alice"), d.place(devClient), d.samples())
 	return err
 }
 
-func (d *development) env() string { return filepath.Join(d.dir, "env") }
+func (d *development) env() string     { return filepath.Join(d.dir, "env") }
+func (d *development) samples() string { return filepath.Join(d.dir, "samples.csv") }
+
+// samples are a client's: eight features and a response that depends on them.
+//
+//go:embed samples.csv
+var samples []byte
 
 // quote makes one word of a POSIX shell out of s.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -124,6 +124,11 @@ var phases = map[undertonev1.Phase]string{
 // over reports whether nothing will happen to the job any more.
 func (j *jobView) over() bool { return j.State == "finished" || j.State == "exhausted" }
 
+// stage is all that changes but the time.
+func (j *jobView) stage() string {
+	return fmt.Sprint(j.State, j.Until, j.Released, j.Spent.NanoRho, j.Attempts)
+}
+
 // standing is the state in a few words.
 func (j *jobView) standing() string {
 	text := fmt.Sprintf("%s, %d of %s released", j.State, j.Released, plural(j.Rounds, "round"))

@@ -60,13 +60,25 @@ func (o *operator) OpenJob(ctx context.Context, req *undertonev1.OpenJobRequest)
 	return &undertonev1.OpenJobResponse{Job: job}, err
 }
 
-// PauseJob implements OperatorService.
+// PauseJob implements OperatorService. A job is paused by letting it run no
+// further than what is released; before its first release that is not to be had,
+// and round 1 is the last one it may open.
 func (o *operator) PauseJob(ctx context.Context, req *undertonev1.PauseJobRequest) (*undertonev1.PauseJobResponse, error) {
-	opened, _, err := o.opened(req.Job)
+	var (
+		paused bool
+		until  int
+	)
+	err := o.view(req.Job, func(_ *rounds.Machine, job *rounds.JobView, _ uint64) {
+		paused, until = job.State == rounds.Paused, max(job.Released, 1)
+	})
 	if err != nil {
 		return nil, err
 	}
-	job, err := o.do(ctx, req.Job, rounds.Run{Job: req.Job, Until: opened})
+	if paused {
+		job, _, err := o.job(req.Job, 0)
+		return &undertonev1.PauseJobResponse{Job: job}, err
+	}
+	job, err := o.do(ctx, req.Job, rounds.Run{Job: req.Job, Until: until})
 	return &undertonev1.PauseJobResponse{Job: job}, err
 }
 

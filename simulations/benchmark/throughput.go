@@ -79,11 +79,10 @@ func submitAll(ctx context.Context, c *cluster.Cluster, open []*job, crowd []*pa
 	}
 	var g errgroup.Group
 	begin := time.Now()
-	for k, p := range crowd {
+	for _, p := range crowd {
 		g.Go(func() error {
 			for i := range open {
-				// Each begins elsewhere, so that all jobs are busy at once.
-				if _, err := p.Submit(ctx, requests[(i+k)%len(open)]); err != nil {
+				if _, err := p.Submit(ctx, requests[i]); err != nil {
 					return err
 				}
 			}

@@ -1,5 +1,7 @@
 package rounds
 
+import "math"
+
 // Command is a transition that Machine.Apply performs or refuses.
 type Command interface{ command() }
 
@@ -10,13 +12,15 @@ type CreateJob struct {
 	State Blob
 }
 
-// Run lets rounds up to Until be opened; 0 is all of them. Pause is Run with
-// Until no higher than the rounds that were opened: a round that is open goes
-// on to its end.
+// Run lets rounds up to Until be opened; 0 is all of them, NoRound none before
+// the next Run. A round that is open goes on to its end.
 type Run struct {
 	Job   string
 	Until int
 }
+
+// NoRound pauses a job: Run.Until, when no further attempt may be opened.
+const NoRound = math.MaxInt32
 
 // OpenRound reserves the round's charge and begins to collect. Round is the
 // number of releases so far plus 1; Attempt one more than the attempts at this

@@ -22,8 +22,8 @@ type job struct {
 	spec *Spec
 	raw  Blob
 
-	ran   bool // whether there was ever a Run
-	until int  // of the last Run
+	runs  bool // whether there was a Run, and not with NoRound since
+	until int  // the last round that may be opened if it runs; 0: all
 
 	released int
 	latest   Blob
@@ -64,7 +64,7 @@ func (j *job) state() JobState {
 func (j *job) finished() bool { return j.released == len(j.spec.Releases) }
 
 // paused reports whether the round after those released may not be opened.
-func (j *job) paused() bool { return !j.ran || j.until > 0 && j.released >= j.until }
+func (j *job) paused() bool { return !j.runs || j.until > 0 && j.released >= j.until }
 
 // last is the attempt that was opened last, nil if none was.
 func (j *job) last() *Attempt {

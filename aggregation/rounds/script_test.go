@@ -47,6 +47,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.apply(rounds.CreateJob{Spec: encode(t, spec), State: blob(t, d, []byte(textArg(t, d, "state", "U0")))})
 	case "run":
 		return s.apply(rounds.Run{Job: s.job, Until: intArg(t, d, "until", 0)})
+	case "pause":
+		return s.apply(rounds.Run{Job: s.job, Until: rounds.NoRound})
 	case "open":
 		return s.apply(rounds.OpenRound{Job: s.job, Round: round, Attempt: attempt})
 	case "stage":

@@ -147,8 +147,9 @@ func restoreJob(s JobSnapshot, clients int) (*job, error) {
 	}
 	j := newJob(spec, s.Spec, s.Latest.Bytes)
 	j.until = s.Until
-	// A job that was told to open all its rounds is never paused.
-	j.ran = s.Until > 0 || s.State != Paused
+	// A job that may open all of its rounds is never paused. Where the state says
+	// something else, that is for good, and it does not matter any more.
+	j.runs = s.Until > 0 || s.State != Paused
 	var released Digest
 	for _, a := range s.Attempts {
 		if err := j.replay(a); err != nil {
@@ -184,8 +185,6 @@ func restoreJob(s JobSnapshot, clients int) (*job, error) {
 // replay appends an attempt that was opened after those replayed before.
 func (j *job) replay(a Attempt) error {
 	switch {
-	case !j.ran:
-		return errors.New("the job never ran")
 	case j.finished():
 		return errors.New("every round is released")
 	case j.isOpen():

@@ -19,7 +19,7 @@ type JobView struct {
 	Spec  *Spec
 	Raw   Blob // Spec as it was created
 	State JobState
-	Until int
+	Until int // as Run gave it; 0 with NoRound
 	// Released is the number of rounds released, and so the latest state's.
 	Released int
 	Latest   Blob // the latest state, with its bytes

@@ -89,7 +89,7 @@ func wildCommand(t *rapid.T) rounds.Command {
 		}
 		return rounds.CreateJob{Spec: spec, State: wildBlob(t)}
 	case 1:
-		return rounds.Run{Job: job, Until: round}
+		return rounds.Run{Job: job, Until: rapid.SampledFrom([]int{round, rounds.NoRound}).Draw(t, "until")}
 	case 2:
 		return rounds.OpenRound{Job: job, Round: round, Attempt: attempt}
 	case 3:

@@ -27,6 +27,8 @@ type script struct {
 	m     *rounds.Machine
 	job   string
 	specs map[string]*rounds.Spec
+
+	effects bool // whether the effects of commands are printed
 }
 
 func (s *script) run(t *testing.T, d *datadriven.TestData) string {
@@ -83,6 +85,9 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.show()
 	case "show":
 		return s.show()
+	case "effects":
+		s.effects = true
+		return "effects of commands are shown"
 	}
 	d.Fatalf(t, "no command %q", d.Cmd)
 	return ""
@@ -90,15 +95,19 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 
 // apply prints what became of a command, and of the job.
 func (s *script) apply(c rounds.Command) string {
-	_, err := s.m.Apply(c)
+	effect, err := s.m.Apply(c)
+	out := ""
+	if s.effects {
+		out = fmt.Sprintf("effect %x\n", effect[:8])
+	}
 	var refusal *rounds.Refusal
 	switch {
 	case err == nil:
-		return s.line()
+		return out + s.line()
 	case !errors.As(err, &refusal):
 		return fmt.Sprintf("not a refusal: %v", err)
 	}
-	out := "refused: " + refusal.Error()
+	out += "refused: " + refusal.Error()
 	if refusal.Counted != nil {
 		out += fmt.Sprintf("; counted: %v", refusal.Counted)
 	}

@@ -32,7 +32,9 @@ type OpenRound struct {
 
 // Stage puts a piece of a large blob where a later command finds it by its
 // digest. Pieces come in order of their offset; one that is there already is no
-// error. What was staged for an attempt goes when the attempt ends.
+// error, and one that differs from what is there replaces it. While an attempt
+// collects, its sums can be staged; once it is closed, the state after it. What
+// was staged for an attempt goes when the attempt ends, or when too much is.
 type Stage struct {
 	Job            string
 	Round, Attempt int // 0, 0: of no attempt, for CreateJob
@@ -66,12 +68,15 @@ type ReleaseRound struct {
 	State          Blob
 }
 
+// MaxWhy bounds FailRound.Why.
+const MaxWhy = 1024 // bytes
+
 // FailRound gives an attempt up: what it collected is dropped, what it was
 // charged stays spent.
 type FailRound struct {
 	Job            string
 	Round, Attempt int
-	Why            string // one line
+	Why            string // one line, up to MaxWhy bytes of UTF-8
 }
 
 func (CreateJob) command()    {}

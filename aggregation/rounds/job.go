@@ -14,9 +14,6 @@ import (
 	"github.com/undertone-fl/undertone/dp/accounting"
 )
 
-// maxWhy bounds the text of a failure.
-const maxWhy = 1024 // bytes
-
 // job is a job's state. At most its last attempt is open: collecting or closed.
 type job struct {
 	spec *Spec
@@ -187,10 +184,6 @@ func (j *job) membersOf(round, attempt int) *roaring.Bitmap {
 	return nil
 }
 
-func (a Attempt) isOpen() bool { return a.Phase == Collecting || a.Phase == Closed }
-
-func (a Attempt) String() string { return fmt.Sprintf("attempt %d of round %d", a.Attempt, a.Round) }
-
 // over is the refusal of what an attempt that does not collect is too late for.
 func (a Attempt) over() *Refusal {
 	switch a.Phase {
@@ -216,5 +209,5 @@ func sumDigest(sum []int64, width int) (d Digest) {
 
 // validLine reports whether s is one line of text for a person.
 func validLine(s string) bool {
-	return len(s) > 0 && len(s) <= maxWhy && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return len(s) > 0 && len(s) <= MaxWhy && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

@@ -219,7 +219,7 @@ func (m *Machine) releaseRound(c ReleaseRound) *Refusal {
 
 func (m *Machine) failRound(c FailRound) *Refusal {
 	if !validLine(c.Why) {
-		return refuse(Malformed, "why: want one line of 1 to %d bytes", maxWhy)
+		return refuse(Malformed, "why: want one line of 1 to %d bytes", MaxWhy)
 	}
 	j, a, refusal := m.attempt(c.Job, c.Round, c.Attempt)
 	if refusal != nil {

@@ -123,7 +123,7 @@ func (s *script) line() string {
 	if !ok {
 		return "no job " + s.job
 	}
-	out := fmt.Sprintf("%s: %s, %d of %d released, %q, spent %d of %d", s.job, states[v.State],
+	out := fmt.Sprintf("%s: %v, %d of %d released, %q, spent %d of %d", s.job, v.State,
 		v.Released, len(v.Spec.Releases), v.Latest.Bytes, uint64(v.Spent), uint64(v.Spec.Budget))
 	if n := len(v.Attempts); n > 0 {
 		out += "\n" + s.attempt(v.Attempts[n-1])
@@ -148,7 +148,7 @@ func (s *script) show() string {
 }
 
 func (s *script) attempt(a rounds.Attempt) string {
-	out := fmt.Sprintf("  %d/%d %s, members %d", a.Round, a.Attempt, phases[a.Phase], a.Members)
+	out := fmt.Sprintf("  %d/%d %v, members %d", a.Round, a.Attempt, a.Phase, a.Members)
 	if sum := s.m.Sum(s.job); a.Phase == rounds.Closed {
 		out += fmt.Sprintf(", sum %v", sum)
 	}
@@ -156,14 +156,6 @@ func (s *script) attempt(a rounds.Attempt) string {
 		out += ": " + a.Why
 	}
 	return out
-}
-
-var states = map[rounds.JobState]string{
-	rounds.Paused: "paused", rounds.Running: "running", rounds.Finished: "finished", rounds.Exhausted: "exhausted",
-}
-
-var phases = map[rounds.Phase]string{
-	rounds.Collecting: "collecting", rounds.Closed: "closed", rounds.Released: "released", rounds.Failed: "failed",
 }
 
 // whole is the blob that a stage command has a piece of: a state, or a sum.

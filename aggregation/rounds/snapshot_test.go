@@ -48,7 +48,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"two jobs films":           func(s *rounds.Snapshot) { s.Jobs = append(s.Jobs, s.Jobs[1]) },
 		"specification: ":          func(s *rounds.Snapshot) { s.Jobs[0].Spec = s.Jobs[0].Spec[1:] },
 		"until round 4 of 3":       func(s *rounds.Snapshot) { s.Jobs[0].Until = 4 },
-		"job books: state 1, and it should be 2": func(s *rounds.Snapshot) {
+		"job books: is paused, and should be running": func(s *rounds.Snapshot) {
 			s.Jobs[0].Until, s.Jobs[0].State = 2, rounds.Paused
 		},
 		"job songs: the latest state has another digest": func(s *rounds.Snapshot) { s.Jobs[2].Latest.Bytes[0]++ },
@@ -71,11 +71,11 @@ func TestRestoreRefuses(t *testing.T) {
 				s.Jobs[1].Attempts = append(s.Jobs[1].Attempts, failed)
 			}
 		},
-		"attempt 1 of round 1: cannot be in phase 3 with 1": func(s *rounds.Snapshot) { s.Jobs[0].Attempts[0].Members = 1 },
-		"attempt 1 of round 1: cannot be in phase 2 with 1": func(s *rounds.Snapshot) { s.Jobs[2].Attempts[0].Members = 1 },
-		"attempt 2 of round 1: cannot be in phase 1 with 4": func(s *rounds.Snapshot) { s.Jobs[1].Attempts[1].Members = 4 },
-		"attempt 1 of round 1: cannot be in phase 5":        func(s *rounds.Snapshot) { s.Jobs[0].Attempts[0].Phase = 5 },
-		"attempt 1 of round 1: cannot be in phase 4":        func(s *rounds.Snapshot) { s.Jobs[1].Attempts[0].Why = "" },
+		"attempt 1 of round 1: cannot be released with 1":   func(s *rounds.Snapshot) { s.Jobs[0].Attempts[0].Members = 1 },
+		"attempt 1 of round 1: cannot be closed with 1":     func(s *rounds.Snapshot) { s.Jobs[2].Attempts[0].Members = 1 },
+		"attempt 2 of round 1: cannot be collecting with 4": func(s *rounds.Snapshot) { s.Jobs[1].Attempts[1].Members = 4 },
+		"attempt 1 of round 1: cannot be Phase(5)":          func(s *rounds.Snapshot) { s.Jobs[0].Attempts[0].Phase = 5 },
+		"attempt 1 of round 1: cannot be failed":            func(s *rounds.Snapshot) { s.Jobs[1].Attempts[0].Why = "" },
 
 		"a sum of no attempt":                                         func(s *rounds.Snapshot) { s.Jobs[0].Sum = []int64{1, 2} },
 		"a sum of 1 coordinates, want 2":                              func(s *rounds.Snapshot) { s.Jobs[1].Sum = s.Jobs[1].Sum[:1] },

@@ -39,7 +39,6 @@ func Commands() []*cobra.Command {
 // prepare does for a command and those below it what all have in common.
 func prepare(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
-	cmd.InheritedFlags().SortFlags = false
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error { return inputStatus(run(cmd, args)) }
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/internal/solo"
 	"github.com/undertone-fl/undertone/server/metrics"
@@ -92,27 +93,45 @@ func TestDeadline(t *testing.T) {
 func TestTooFew(t *testing.T) {
 	n := solo.New()
 	terms := solo.Terms("movies")
-	terms.Deadline, terms.Spare = 20*time.Millisecond, 1
+	terms.Deadline, terms.Spare = 5*time.Millisecond, 1
 	spec := n.Create(t, solo.Parameters(), terms)
-	m := drive(t, n)
-	for attempt := 1; attempt <= 2; attempt++ {
-		fill(t, n, spec, 1, attempt, spec.NMin-1)
-		if _, ok := n.Attempt(spec.Job, 1, attempt, rounds.Failed); !ok {
-			t.Fatalf("attempt %d does not fail", attempt)
-		}
+	room := spec.Budget
+	for _, r := range spec.Releases {
+		room -= r.Charge
 	}
+	affordable := 1 + int(room/spec.Releases[0].Charge)
+	// The deadline comes when all but one have contributed; after the attempt by
+	// hand was opened, all.
+	n.Around = func(c rounds.Command, apply func() (uint64, error)) (uint64, error) {
+		if c, ok := c.(rounds.CloseRound); ok {
+			members := spec.NMin - 1
+			if c.Attempt > affordable {
+				members++
+			}
+			fill(t, n, spec, c.Round, c.Attempt, members)
+		}
+		return apply()
+	}
+	m := drive(t, n)
 	for start := time.Now(); testutil.ToFloat64(m.Held.WithLabelValues(spec.Job)) != 1; time.Sleep(time.Millisecond) {
 		if time.Since(start) > 30*time.Second {
 			t.Fatal("the job is not held")
 		}
 	}
 	v := view(n, spec.Job)
-	if want := 2 * spec.Releases[0].Charge; len(v.Attempts) != 2 || v.Released != 0 || v.Spent != want || v.State != rounds.Running {
-		t.Errorf("%d attempts, %d released, %v spent, state %v; want 2, 0, %v, running", len(v.Attempts), v.Released, v.Spent, v.State, want)
+	if affordable < 2 || len(v.Attempts) != affordable || v.Released != 0 || v.State != rounds.Running {
+		t.Errorf("%d attempts, want %d; %d released, state %v", len(v.Attempts), affordable, v.Released, v.State)
 	}
-	n.Do(t, rounds.OpenRound{Job: spec.Job, Round: 1, Attempt: 3})
-	fill(t, n, spec, 1, 3, spec.RoundSize)
-	if _, ok := n.Attempt(spec.Job, 1, 3, rounds.Released); !ok {
+	for _, a := range v.Attempts {
+		if a.Phase != rounds.Failed || a.Members != spec.NMin-1 {
+			t.Errorf("%+v", a)
+		}
+	}
+	if want := accounting.NanoRho(affordable) * spec.Releases[0].Charge; v.Spent != want {
+		t.Errorf("%v spent, want %v", v.Spent, want)
+	}
+	n.Do(t, rounds.OpenRound{Job: spec.Job, Round: 1, Attempt: affordable + 1})
+	if _, ok := n.Attempt(spec.Job, 1, affordable+1, rounds.Released); !ok {
 		t.Error("the attempt that was opened by hand is not released")
 	}
 }

@@ -36,14 +36,19 @@ import (
 const configVariable = "UNDERTONE_TEST_SERVER"
 
 func TestMain(m *testing.M) {
-	if path := os.Getenv(configVariable); path != "" {
-		if err := serve(path); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	var err error
+	switch path, dir := os.Getenv(configVariable), os.Getenv(bareVariable); {
+	case path != "":
+		err = serve(path)
+	case dir != "":
+		err = serveBare(identity.In(dir), os.Getenv(addressVariable))
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // serve runs a server until SIGTERM.
@@ -116,7 +121,7 @@ func startCluster(t testing.TB, n int, change func(*server.Config)) *cluster {
 	}
 	t.Cleanup(func() {
 		for i := range c.nodes {
-			c.kill(i)
+			c.nodes[i].kill()
 		}
 	})
 	for i := range n {
@@ -134,21 +139,26 @@ func (c *cluster) start(i int) {
 	log, err := os.OpenFile(path+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(c.t, err)
 	defer log.Close()
+	c.nodes[i] = start(c.t, append(os.Environ(), configVariable+"="+path), log)
+}
+
+// start runs the test binary as something else.
+func start(t testing.TB, env []string, stderr *os.File) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0]), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), configVariable+"="+path)
-	p.cmd.Stderr = log
-	must(c.t, p.cmd.Start())
+	p.cmd.Env, p.cmd.Stderr = env, stderr
+	must(t, p.cmd.Start())
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	c.nodes[i] = p
+	return p
 }
 
 // kill is kill -9.
-func (c *cluster) kill(i int) {
-	_ = c.nodes[i].cmd.Process.Kill() // it may have ended
-	<-c.nodes[i].done
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.done
 }
 
 func (c *cluster) waitReady(i int) {

@@ -58,7 +58,7 @@ func TestJobSurvivesKilledLeaders(t *testing.T) {
 	for round := range spec.Releases {
 		eventually(t, "half of a round is in", func() bool { return acknowledged.Load() >= int64(round*clients+clients/2) || t.Failed() })
 		leader := c.leader()
-		c.kill(leader)
+		c.nodes[leader].kill()
 		c.start(leader)
 		c.waitReady(leader)
 	}

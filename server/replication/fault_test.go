@@ -210,10 +210,11 @@ func TestDivergence(t *testing.T) {
 		t.Errorf("not ready: %v", why)
 	}
 	// The others go on, and see it.
-	name := odd.name
+	name, next := odd.name, 10
 	for _, m := range c.nodes {
 		if m != odd {
-			m.must(contribution("job", 1, 1, 3))
+			next++
+			m.must(contribution("job", 1, 1, next))
 			members, err := m.Members(ctx)
 			if err != nil {
 				t.Error(err)

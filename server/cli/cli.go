@@ -49,7 +49,6 @@ func prepare(cmd *cobra.Command) {
 		cmd.Args = func(cmd *cobra.Command, args []string) error { return unknownCommand(cmd, args) }
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
-	cmd.SuggestionsMinimumDistance = 2
 }
 
 // unknownCommand is the mistake of a group's command that is none.
@@ -58,8 +57,12 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = "did you mean " + near[0] + "?"
+	var names []string
+	for _, sub := range cmd.Commands() {
+		names = append(names, sub.Name())
+	}
+	if near := nearest(args[0], names); near != "" {
+		hint = "did you mean " + near + "?"
 	}
 	return usagef("unknown command %q (%s)", args[0], hint)
 }

@@ -219,8 +219,12 @@ func dial(ctx context.Context, patience time.Duration, server string, b *identit
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
 		if state == connectivity.TransientFailure {
-			// Only a call tells why; it fails at once.
-			err := conn.Invoke(reached, undertonev1grpc.OperatorService_ListJobs_FullMethodName, &undertonev1.ListJobsRequest{}, &undertonev1.ListJobsResponse{})
+			// Only a call tells why; it fails at once, unless there is a
+			// connection by now.
+			_, err := undertonev1grpc.NewOperatorServiceClient(conn).ListJobs(reached, &undertonev1.ListJobsRequest{})
+			if status.Code(err) != codes.Unavailable || refusal(err) != nil {
+				break
+			}
 			return &unreachableError{server, connectionProblem(err)}
 		}
 		if !conn.WaitForStateChange(reached, state) {
@@ -238,9 +242,6 @@ var (
 )
 
 func connectionProblem(err error) string {
-	if err == nil { // it came to life meanwhile, too late to be told apart
-		return "the connection came and went"
-	}
 	text := status.Convert(err).Message()
 	if m := connectionCause.FindStringSubmatch(text); m != nil {
 		text = strings.ReplaceAll(m[1], `\"`, `"`)
@@ -319,17 +320,15 @@ func follow(cmd *cobra.Command, show func(io.Writer) (state string, over bool, e
 		if err != nil {
 			return err
 		}
-		switch {
-		case screen:
-			text := "\x1b[H\x1b[2J" + text.String() // home, clear
-			if _, err := io.WriteString(out, text); err != nil {
-				return err
+		if screen || first || state != last {
+			before := ""
+			switch {
+			case screen:
+				before = "\x1b[H\x1b[2J" // home, clear
+			case !first:
+				before = "\n"
 			}
-		case first || state != last:
-			if !first {
-				fmt.Fprintln(out)
-			}
-			if _, err := io.WriteString(out, text.String()); err != nil {
+			if _, err := io.WriteString(out, before+text.String()); err != nil {
 				return err
 			}
 		}

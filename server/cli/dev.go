@@ -45,18 +45,14 @@ func (n *node) develop(s *settings) (*development, error) {
 	if err := d.make(); err != nil {
 		return nil, err
 	}
-	for flag, address := range map[string]struct {
-		of    *string
-		local string
-	}{
-		"api":  {&n.config.API, "127.0.0.1:7300"}, // nobody else's machine reaches it
-		"node": {&n.config.Node, "127.0.0.1:7301"},
-	} {
-		if !s.given(flag) {
-			*address.of = address.local
-		}
+	// No other machine is to reach it, unless it is told to listen to them.
+	if !s.given("api") {
+		n.config.API = "127.0.0.1:7300"
 	}
-	// Nobody else is to reach it; so the address that it was founded with may stay,
+	if !s.given("node") {
+		n.config.Node = "127.0.0.1:7301"
+	}
+	// There are no other nodes; so the address that it was founded with may stay,
 	// wherever it listens.
 	n.config.Advertise = "127.0.0.1:7301"
 	n.config.Dir = filepath.Join(d.dir, "data")

@@ -77,6 +77,27 @@ func TestJobView(t *testing.T) {
 	}
 }
 
+// TestHeldJob: a job whose budget has nothing to spare says so.
+func TestHeldJob(t *testing.T) {
+	j := job(t)
+	v, err := viewJob(j)
+	if err != nil || v.Held {
+		t.Fatalf("a job that collects is held: %v, %v", v, err)
+	}
+	j.Attempts[2].Phase = undertonev1.Phase_PHASE_FAILED
+	if v, err = viewJob(j); err != nil || v.Held {
+		t.Errorf("two failures of an update, and room for a dearer initialisation: held %v, %v", v.Held, err)
+	}
+	j.SpentNanoRho += j.Attempts[2].ChargeNanoRho
+	if v, err = viewJob(j); err != nil || !v.Held || !strings.Contains(v.standing(), "; held, ") {
+		t.Errorf("three failures: %q, %v", v.standing(), err)
+	}
+	j.Until = 1
+	if v, err = viewJob(j); err != nil || v.Held {
+		t.Errorf("paused: %q, %v", v.standing(), err)
+	}
+}
+
 // TestForeignJob: a specification that this program cannot read is an error, and
 // no panic; an unknown method is shown by its name.
 func TestForeignJob(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -120,6 +121,10 @@ func From(err error) error {
 		return retry(undertonev1.Reason_REASON_NO_LEADER, "this node is stopping")
 	case errors.Is(err, replication.ErrDiverged):
 		return New(undertonev1.Reason_REASON_DIVERGED, "this node's state differs from the others': use another")
+	case errors.Is(err, replication.ErrUnknownNode):
+		return New(undertonev1.Reason_REASON_UNKNOWN_NODE, "%s", plain(err))
+	case errors.Is(err, replication.ErrMembership):
+		return status.Error(codes.FailedPrecondition, plain(err))
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "canceled")
 	case errors.Is(err, context.DeadlineExceeded):
@@ -129,6 +134,14 @@ func From(err error) error {
 		return err
 	}
 	return status.Error(codes.Internal, "internal error: the server's log says more")
+}
+
+// plain is the text of an error of replication's, without the package's name.
+func plain(err error) string {
+	if _, text, ok := strings.Cut(err.Error(), "replication: "); ok {
+		return text
+	}
+	return err.Error()
 }
 
 // electionPause is about how long it takes until there is a leader again.

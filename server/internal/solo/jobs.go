@@ -74,4 +74,3 @@ func (n *Node) Latest(job string) (d rounds.Digest) {
 	})
 	return d
 }
-

@@ -1,70 +1,278 @@
 // Package server is one node of a cluster: it takes clients' contributions, runs
-// jobs round by round, and keeps its six promises with the other nodes. To be
-// documented with what is built.
+// jobs round by round, and keeps its six promises with the other nodes.
+//
+// It puts the parts together, and has no other idea. They are
+//
+//	replication  the state machine of package rounds, the same on every node
+//	ingest       contributions, added up and committed in batches
+//	driver       what the leader does: open, close, advance, release
+//	service      grpc for clients, operators and auditors
+//	board        what is open, for all who wait for it
+//	operate      /livez, /readyz, /metrics, traces
+//	refusal      every no, with its reason
+//
+// and DESIGN.md follows one contribution through them. Embed a server with New
+// and Run; the undertone command does no more.
 package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
 	"time"
 
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/propagation"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
 	"github.com/undertone-fl/undertone/proto/identity"
+	"github.com/undertone-fl/undertone/proto/identity/grpctls"
+	"github.com/undertone-fl/undertone/server/board"
+	"github.com/undertone-fl/undertone/server/driver"
+	"github.com/undertone-fl/undertone/server/ingest"
+	"github.com/undertone-fl/undertone/server/metrics"
+	"github.com/undertone-fl/undertone/server/operate"
+	"github.com/undertone-fl/undertone/server/replication"
+	"github.com/undertone-fl/undertone/server/service"
 )
 
-// Config of a node; the zero value of a field is its default. The JSON names
-// are those of the configuration file, with underscores for the dashes of flags.
-type Config struct {
-	Name    string `json:"name"`    // the certificate's name by default
-	Cluster string `json:"cluster"` // "undertone"
-	Dir     string `json:"data_dir"`
-
-	API       string `json:"api"`       // listen address for clients, operators, auditors: ":7300"
-	Node      string `json:"node"`      // listen address for other nodes: ":7301"
-	HTTP      string `json:"http"`      // listen address of /livez, /readyz, /metrics: "127.0.0.1:7302"; "off"
-	Advertise string `json:"advertise"` // host:port where other nodes reach Node
-	APIHost   string `json:"api_host"`  // host:port where clients reach API, for others to be told
-
-	Identity identity.Files `json:"identity"`
-
-	Expect  int      `json:"bootstrap_expect"` // form a new cluster of so many nodes; 0: join one
-	Peers   []string `json:"peers"`            // node addresses to form a cluster with, or to join
-	Learner bool     `json:"learner"`          // join without a vote
-
-	Heartbeat time.Duration `json:"-"` // default 200ms; failover takes a few of them
-	// ClientRate is the most requests a second of one client, ClientBurst how
-	// many at once; Inflight the bytes of contributions that wait to be committed.
-	ClientRate  float64 `json:"client_rate"`
-	ClientBurst int     `json:"client_burst"`
-	Inflight    int64   `json:"inflight_bytes"`
-	// Traces is where OpenTelemetry traces go, an OTLP gRPC endpoint; empty: nowhere.
-	Traces string `json:"traces"`
-
-	Version string       `json:"-"`
-	Logger  *slog.Logger `json:"-"`
-	// Fatal is told why the node may not go on, and does not return; nil: one
-	// line on stderr and exit status 1.
-	Fatal func(error) `json:"-"`
-}
-
 // Server is a node.
-type Server struct{}
+type Server struct {
+	config Config
+	log    *slog.Logger
+
+	api, http net.Listener // http is nil if it is off
+	nodeAddr  string
+
+	node    *replication.Node
+	board   *board.Board
+	ingest  *ingest.Ingest
+	driver  *driver.Driver
+	service *service.Service
+	metrics *metrics.Metrics
+	traces  operate.Traces
+
+	stopping atomic.Bool
+}
 
 // New opens the data directory and the listeners, so that what is wrong with
 // them is said at once: a directory of a newer version, a port in use, a
 // certificate of another role, a full disk. A mistake in Config is a *ConfigError.
-func New(c Config) (*Server, error) { panic("server: to be built") }
+func New(c Config) (_ *Server, err error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	bearer, err := identity.LoadWithLogger(c.Identity, c.Logger)
+	if err != nil {
+		return nil, &ConfigError{"identity", err.Error()}
+	}
+	if err := c.nameAfter(bearer.Identity()); err != nil {
+		return nil, err
+	}
+	if c.Fatal == nil {
+		c.Fatal = func(err error) {
+			fmt.Fprintln(os.Stderr, "undertone:", err)
+			os.Exit(1)
+		}
+	}
+	s := &Server{config: c, log: c.Logger.With("node", c.Name), traces: operate.NoTraces()}
+	if c.Traces != "" {
+		if s.traces, err = operate.NewTraces(context.Background(), c.Traces, c.Name, c.Version); err != nil {
+			return nil, &ConfigError{"traces", err.Error()}
+		}
+	}
 
-// ConfigError is a mistake in a Config; Field is its JSON name.
-type ConfigError struct{ Field, Problem string }
+	var opened []net.Listener
+	defer func() {
+		if err != nil {
+			for _, l := range opened {
+				l.Close()
+			}
+		}
+	}()
+	listen := func(field, address string) net.Listener {
+		if err != nil {
+			return nil
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", address); err != nil {
+			err = &ConfigError{field, listenProblem(address, err)}
+			return nil
+		}
+		opened = append(opened, l)
+		return l
+	}
+	node := listen("node", c.Node)
+	s.api = listen("api", c.API)
+	if c.HTTP != Off {
+		s.http = listen("http", c.HTTP)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.nodeAddr = node.Addr().String()
 
-func (e *ConfigError) Error() string { return e.Field + ": " + e.Problem }
+	apiHost := c.APIHost
+	if apiHost == "" {
+		apiHost = reachable(s.api.Addr(), c.Advertise)
+	}
+	s.node, err = replication.Open(replication.Config{
+		Name:       c.Name,
+		Cluster:    c.Cluster,
+		Dir:        c.Dir,
+		Listener:   node,
+		Advertise:  c.Advertise,
+		APIAddress: apiHost,
+		Version:    c.Version,
+		Bearer:     bearer,
+		Expect:     c.Expect,
+		Peers:      c.Peers,
+		Learner:    c.Learner,
+		Heartbeat:  c.Heartbeat,
+		Logger:     s.log,
+		NotReady:   s.ownNotReady,
+		Fatal:      c.Fatal,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	s.metrics = metrics.New()
+	s.metrics.Watch(s.node)
+	tracer := s.traces.Provider.Tracer("github.com/undertone-fl/undertone/server")
+	s.board = board.New(s.node)
+	s.ingest = ingest.New(s.node, ingest.Config{Limit: c.Inflight, Logger: s.log, Metrics: s.metrics, Tracer: tracer})
+	s.driver = driver.New(s.node, s.board, driver.Config{Logger: s.log, Metrics: s.metrics, Tracer: tracer})
+	var options []grpc.ServerOption
+	if c.Traces != "" {
+		options = append(options, grpc.StatsHandler(otelgrpc.NewServerHandler(
+			otelgrpc.WithTracerProvider(s.traces.Provider), otelgrpc.WithPropagators(propagation.TraceContext{}))))
+	}
+	s.service = service.New(s.node, s.board, s.ingest, service.Config{
+		Name:        c.Name,
+		Credentials: grpctls.Server(bearer, identity.Client, identity.Operator, identity.Auditor),
+		ClientRate:  c.ClientRate,
+		ClientBurst: c.ClientBurst,
+		Logger:      s.log,
+		Metrics:     s.metrics,
+		Options:     options,
+	})
+	return s, nil
+}
+
+// listenProblem says in a few words why an address cannot be listened on.
+func listenProblem(address string, err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Sprintf("%s is in use by another process", address)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Sprintf("%s may not be listened on by this user", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Sprintf("%s is no address of this machine", address)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	return fmt.Sprintf("%s: %v", address, err)
+}
+
+// reachable is where others reach a listener: at its own address or, if it
+// listens on all of them, at the host that is advertised or this machine's name.
+func reachable(l net.Addr, advertised string) string {
+	host, port, err := net.SplitHostPort(l.String())
+	if err != nil {
+		return l.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		if host, _, err = net.SplitHostPort(advertised); err != nil || host == "" {
+			if host, err = os.Hostname(); err != nil {
+				host = "localhost"
+			}
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// How long an end may take: contributions that wait are committed, then requests
+// are answered, then leadership is handed on.
+const (
+	drainTime  = 5 * time.Second
+	answerTime = 5 * time.Second
+	closeTime  = 10 * time.Second
+)
 
 // Run serves until ctx is done; then it hands leadership on, finishes what it has
-// begun, and returns nil.
-func (s *Server) Run(ctx context.Context) error { panic("server: to be built") }
+// begun, and returns nil. It is called once.
+func (s *Server) Run(ctx context.Context) error {
+	s.log.Info("serving", "api", s.api.Addr().String(), "peers", s.nodeAddr)
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var inner errgroup.Group // the parts that follow the node
+	inner.Go(func() error { s.board.Run(running); return nil })
+	inner.Go(func() error { s.driver.Run(running); return nil })
+
+	outer, failed := errgroup.WithContext(ctx)
+	outer.Go(func() error { return s.service.Serve(s.api) })
+	if s.http != nil {
+		web := operate.NewServer(s.NotReady, s.metrics.Registry, s.log)
+		outer.Go(func() error {
+			if err := web.Serve(s.http); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		defer web.Close()
+	}
+
+	<-failed.Done() // ctx is done, or a listener broke
+	s.stopping.Store(true)
+	s.log.Info("stopping")
+	within(drainTime, s.ingest.Drain)
+	within(answerTime, s.service.Stop)
+	cancel()
+	_ = inner.Wait()
+	var closed error
+	within(closeTime, func(ctx context.Context) { closed = s.node.Close(ctx) })
+	within(drainTime, func(ctx context.Context) {
+		if err := s.traces.Stop(ctx); err != nil {
+			s.log.Warn("traces are lost", "err", err)
+		}
+	})
+	if ctx.Err() == nil {
+		return outer.Wait() // what broke
+	}
+	return closed
+}
+
+func within(d time.Duration, f func(context.Context)) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	f(ctx)
+}
 
 // Addresses are where it listens, with the ports that were chosen for ":0".
-func (s *Server) Addresses() (api, node, http string) { panic("server: to be built") }
+func (s *Server) Addresses() (api, node, http string) {
+	if s.http != nil {
+		http = s.http.Addr().String()
+	}
+	return s.api.Addr().String(), s.nodeAddr, http
+}
 
 // NotReady says, part by part, why the node cannot serve; nil if it can.
-func (s *Server) NotReady() []string { panic("server: to be built") }
+func (s *Server) NotReady() []string {
+	return append(s.node.NotReady(), s.ownNotReady()...)
+}
+
+func (s *Server) ownNotReady() []string {
+	if s.stopping.Load() {
+		return []string{"server: stopping"}
+	}
+	return nil
+}

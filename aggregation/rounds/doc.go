@@ -27,4 +27,16 @@
 //
 // Sums are modulo 2^Lattice.ModulusBits, so no client can make one overflow,
 // and a mask that vanishes in the sum may be added by the clients later.
+//
+// # Retries
+//
+// Every command may be proposed again by somebody who does not know what became
+// of it. It does no harm, and the answer says what had happened:
+//
+//	CreateJob, Run, Stage  no error
+//	OpenRound              AlreadyOpen, or AlreadyReleased, or NotOpen if it failed
+//	Collect                Counted, naming all members, or NotOpen if the attempt failed
+//	CloseRound             NotOpen, or AlreadyReleased
+//	ReleaseRound           AlreadyReleased
+//	FailRound              NotOpen
 package rounds

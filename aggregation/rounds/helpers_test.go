@@ -15,8 +15,10 @@ import (
 // Properties are checked on the same inputs in every run; -rapid.seed=0 draws
 // others.
 func init() {
-	if err := flag.Set("rapid.seed", "1"); err != nil {
-		panic(err)
+	for name, value := range map[string]string{"rapid.seed": "1", "rapid.steps": "100"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
 	}
 }
 

@@ -145,7 +145,11 @@ func decodeField(value []byte, name, path string, dst reflect.Value, i int) *Spe
 	// As part of an object, so that the field's tag counts.
 	object := fmt.Appendf(nil, "{%q:%s}", name, value)
 	if err := json.Unmarshal(object, dst.Addr().Interface()); err != nil {
-		return specError(path, "is %.64s, want %s", value, want(field, dst.Type().Field(i).Tag))
+		var line bytes.Buffer
+		if err := json.Compact(&line, value); err != nil {
+			return specError(path, "is not JSON: %v", err)
+		}
+		return specError(path, "is %.64s, want %s", line.Bytes(), want(field, dst.Type().Field(i).Tag))
 	}
 	return nil
 }

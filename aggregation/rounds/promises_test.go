@@ -20,6 +20,9 @@ func TestPromises(t *testing.T) {
 		h := newHistory(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"":        h.check,
+			"advance": h.advance,
+			"go on":   h.advance, // as often as all the rest
+			"proceed": h.advance,
 			"create":  h.create,
 			"run":     h.run,
 			"open":    h.open,
@@ -50,6 +53,7 @@ type jobHistory struct {
 	released []string                // states, the first before any release
 	open     map[string][]int64      // contributions to the open attempt, nil if none is
 	closed   bool                    // whether it is closed
+	members  map[key]map[string]bool // of all attempts
 	seen     map[[2]int]rounds.Phase // of every attempt, the last known
 }
 
@@ -89,62 +93,99 @@ func snapshot(m *rounds.Machine) *rounds.Snapshot {
 	return s
 }
 
-// key draws a job and an attempt: mostly the one that is open or comes next.
-func (h *history) key(t *rapid.T) (name string, round, attempt int) {
-	name = rapid.SampledFrom([]string{"films", "songs"}).Draw(t, "job")
-	v, _ := h.m.Job(name)
-	round, attempt = v.Released+1, 1
-	if n := len(v.Attempts); n > 0 && v.Attempts[n-1].Round == round {
-		attempt = v.Attempts[n-1].Attempt
-		if v.Attempts[n-1].Phase == rounds.Failed {
-			attempt++
-		}
-	}
-	if rapid.IntRange(0, 9).Draw(t, "astray") == 0 {
-		round += rapid.IntRange(-1, 1).Draw(t, "round")
-		attempt += rapid.IntRange(-1, 1).Draw(t, "attempt")
-	}
-	return name, round, attempt
+// key is an attempt at a round of a job.
+type key struct {
+	job            string
+	round, attempt int
 }
 
-func (h *history) create(t *rapid.T) {
-	name := rapid.SampledFrom([]string{"films", "songs"}).Draw(t, "job")
-	releases := rapid.IntRange(1, 3).Draw(t, "releases")
-	spec := newSpec(name, releases, 2, 10, accounting.NanoRho(rapid.IntRange(10, 60).Draw(t, "budget")))
+// current is the job's attempt that is open or comes next.
+func (h *history) current(job string) key {
+	v, _ := h.m.Job(job)
+	k := key{job, v.Released + 1, 1}
+	if n := len(v.Attempts); n > 0 && v.Attempts[n-1].Round == k.round {
+		k.attempt = v.Attempts[n-1].Attempt
+		if v.Attempts[n-1].Phase == rounds.Failed {
+			k.attempt++
+		}
+	}
+	return k
+}
+
+// key draws a current attempt, or one near it.
+func (h *history) key(t *rapid.T) key {
+	k := h.current(drawJob(t))
+	if rapid.IntRange(0, 3).Draw(t, "astray") == 0 {
+		k.round += rapid.IntRange(-1, 1).Draw(t, "round")
+		k.attempt += rapid.IntRange(-1, 1).Draw(t, "attempt")
+	}
+	return k
+}
+
+func drawJob(t *rapid.T) string { return rapid.SampledFrom([]string{"films", "songs"}).Draw(t, "job") }
+
+var users = []string{"ann", "bob", "cat", "dan", "eve", "fay"}
+
+// advance does what comes next in the life of a job.
+func (h *history) advance(t *rapid.T) {
+	k := h.current(drawJob(t))
+	switch j := h.jobs[k.job]; {
+	case j == nil:
+		h.createJob(t, k.job)
+		h.propose(rounds.Run{Job: k.job})
+	case j.open == nil:
+		h.openRound(t, k)
+	case j.closed:
+		h.releaseRound(t, k)
+	case len(j.open) < j.spec.NMin:
+		h.collectFrom(t, k)
+	default:
+		h.propose(rounds.CloseRound{Job: k.job, Round: k.round, Attempt: k.attempt})
+	}
+}
+
+func (h *history) create(t *rapid.T) { h.createJob(t, drawJob(t)) }
+
+func (h *history) createJob(t *rapid.T, name string) {
+	releases := rapid.IntRange(1, 4).Draw(t, "releases")
+	spec := newSpec(name, releases, 2, 10, accounting.NanoRho(rapid.IntRange(10, 100).Draw(t, "budget")))
 	refusal := h.propose(rounds.CreateJob{Spec: encode(t, spec), State: rounds.BlobOf([]byte("U0"))})
 	if refusal == nil && h.jobs[name] == nil {
-		h.jobs[name] = &jobHistory{spec: spec, released: []string{"U0"}, seen: make(map[[2]int]rounds.Phase)}
+		h.jobs[name] = &jobHistory{spec: spec, released: []string{"U0"}, members: make(map[key]map[string]bool), seen: make(map[[2]int]rounds.Phase)}
 	}
 }
 
 func (h *history) run(t *rapid.T) {
-	name, round, _ := h.key(t)
-	h.propose(rounds.Run{Job: name, Until: rapid.SampledFrom([]int{0, 0, round}).Draw(t, "until")})
+	k := h.key(t)
+	h.propose(rounds.Run{Job: k.job, Until: rapid.SampledFrom([]int{0, 0, k.round}).Draw(t, "until")})
 }
 
-func (h *history) open(t *rapid.T) {
-	name, round, attempt := h.key(t)
-	if h.propose(rounds.OpenRound{Job: name, Round: round, Attempt: attempt}) != nil {
+func (h *history) open(t *rapid.T) { h.openRound(t, h.key(t)) }
+
+func (h *history) openRound(t *rapid.T, k key) {
+	if h.propose(rounds.OpenRound{Job: k.job, Round: k.round, Attempt: k.attempt}) != nil {
 		return
 	}
-	j := h.jobs[name]
+	j := h.jobs[k.job]
 	if j.open != nil {
-		t.Fatalf("%s: two attempts are open", name)
+		t.Fatalf("%v: two attempts are open", k)
 	}
-	if round != len(j.released) {
-		t.Fatalf("%s: round %d was opened after %d", name, round, len(j.released)-1)
+	if k.round != len(j.released) {
+		t.Fatalf("%v was opened after round %d", k, len(j.released)-1)
 	}
-	j.charged += j.spec.Releases[round-1].Charge
+	j.charged += j.spec.Releases[k.round-1].Charge
 	j.open = make(map[string][]int64)
+	j.members[k] = make(map[string]bool)
 }
 
-func (h *history) collect(t *rapid.T) {
-	name, round, attempt := h.key(t)
-	j := h.jobs[name]
+func (h *history) collect(t *rapid.T) { h.collectFrom(t, h.key(t)) }
+
+func (h *history) collectFrom(t *rapid.T, k key) {
+	j := h.jobs[k.job]
 	if j == nil {
 		return
 	}
-	users := rapid.SliceOfN(rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay"}), 1, 3).Draw(t, "members")
+	users := rapid.SliceOfN(rapid.SampledFrom(users), 1, 3).Draw(t, "members")
 	contributions := make([][]int64, len(users))
 	var total [2]int64
 	var ids []rounds.ClientID
@@ -155,20 +196,21 @@ func (h *history) collect(t *rapid.T) {
 		total[1] += contributions[i][1]
 		ids = append(ids, rounds.ClientOf(user))
 	}
-	refusal := h.propose(rounds.Collect{Job: name, Round: round, Attempt: attempt, Members: ids, Sum: pack(j.spec, total[:]...)})
+	refusal := h.propose(rounds.Collect{Job: k.job, Round: k.round, Attempt: k.attempt, Members: ids, Sum: pack(j.spec, total[:]...)})
 	if refusal == nil {
 		for i, user := range users {
 			if j.open == nil || j.closed || j.open[user] != nil {
-				t.Fatalf("%s %d/%d: %s was added twice, or too late", name, round, attempt, user)
+				t.Fatalf("%v: %s was added twice, or too late", k, user)
 			}
 			j.open[user] = contributions[i]
+			j.members[k][user] = true
 		}
 		return
 	}
 	if refusal.Reason == rounds.Counted {
 		for i, user := range users {
-			if known := j.open[user] != nil; j.open != nil && known != slices.Contains(refusal.Counted, i) {
-				t.Fatalf("%s: in the sum %v, said to be %v", user, known, !known)
+			if known := j.members[k][user]; known != slices.Contains(refusal.Counted, i) {
+				t.Fatalf("%v: %s is in the sum: %v, said to be: %v", k, user, known, !known)
 			}
 		}
 	}
@@ -202,46 +244,49 @@ func (h *history) again(t *rapid.T) {
 
 // stage stages the latest state's successor, in two pieces.
 func (h *history) stage(t *rapid.T) {
-	name, round, attempt := h.key(t)
-	next := []byte(fmt.Sprintf("U%d.%d", round, attempt))
+	k := h.key(t)
+	next := k.state()
 	blob := rounds.BlobOf(next)
 	from := rapid.IntRange(0, len(next)-1).Draw(t, "from")
 	h.propose(rounds.Stage{
-		Job: name, Round: round, Attempt: attempt,
+		Job: k.job, Round: k.round, Attempt: k.attempt,
 		Digest: blob.Digest, Size: blob.Size, Offset: int64(from), Piece: next[from:],
 	})
 }
 
 func (h *history) close(t *rapid.T) {
-	name, round, attempt := h.key(t)
-	h.propose(rounds.CloseRound{Job: name, Round: round, Attempt: attempt})
+	k := h.key(t)
+	h.propose(rounds.CloseRound{Job: k.job, Round: k.round, Attempt: k.attempt})
 }
 
-func (h *history) release(t *rapid.T) {
-	name, round, attempt := h.key(t)
-	state := fmt.Sprintf("U%d.%d", round, attempt)
-	blob := rounds.BlobOf([]byte(state))
-	if rapid.Bool().Draw(t, "staged") {
+func (h *history) release(t *rapid.T) { h.releaseRound(t, h.key(t)) }
+
+// state is what the round of k releases.
+func (k key) state() []byte { return fmt.Appendf(nil, "U%d.%d", k.round, k.attempt) }
+
+func (h *history) releaseRound(t *rapid.T, k key) {
+	blob := rounds.BlobOf(k.state())
+	if rapid.IntRange(0, 3).Draw(t, "staged") == 0 {
 		blob.Bytes = nil
 	}
-	if h.propose(rounds.ReleaseRound{Job: name, Round: round, Attempt: attempt, State: blob}) != nil {
+	if h.propose(rounds.ReleaseRound{Job: k.job, Round: k.round, Attempt: k.attempt, State: blob}) != nil {
 		return
 	}
-	j := h.jobs[name]
+	j := h.jobs[k.job]
 	switch {
 	case !j.closed || len(j.open) < j.spec.NMin:
-		t.Fatalf("%s: round %d was released with %d contributions, closed: %v", name, round, len(j.open), j.closed)
-	case round != len(j.released):
-		t.Fatalf("%s: round %d was released after %d", name, round, len(j.released)-1)
+		t.Fatalf("%v was released with %d contributions, closed: %v", k, len(j.open), j.closed)
+	case k.round != len(j.released):
+		t.Fatalf("%v was released after round %d", k, len(j.released)-1)
 	}
-	j.released = append(j.released, state)
+	j.released = append(j.released, string(k.state()))
 	j.open, j.closed = nil, false
 }
 
 func (h *history) fail(t *rapid.T) {
-	name, round, attempt := h.key(t)
-	if h.propose(rounds.FailRound{Job: name, Round: round, Attempt: attempt, Why: "no solution"}) == nil {
-		h.jobs[name].open, h.jobs[name].closed = nil, false
+	k := h.key(t)
+	if h.propose(rounds.FailRound{Job: k.job, Round: k.round, Attempt: k.attempt, Why: "no solution"}) == nil {
+		h.jobs[k.job].open, h.jobs[k.job].closed = nil, false
 	}
 }
 
@@ -277,6 +322,14 @@ func (h *history) check(t *rapid.T) {
 			j.seen[key] = a.Phase
 			if i < len(v.Attempts)-1 && (a.Phase == rounds.Collecting || a.Phase == rounds.Closed) {
 				t.Fatalf("%s: %v is open, and not the last", name, key)
+			}
+		}
+		for _, a := range v.Attempts[max(0, len(v.Attempts)-2):] {
+			k := key{name, a.Round, a.Attempt}
+			for _, user := range users {
+				if in, known := h.m.Member(name, k.round, k.attempt, rounds.ClientOf(user)); !known || in != j.members[k][user] {
+					t.Fatalf("%v: %s is a member: %v, known: %v, want %v", k, user, in, known, j.members[k][user])
+				}
 			}
 		}
 		if len(v.Attempts) > 0 {

@@ -119,6 +119,13 @@ func Restore(s *Snapshot) (*Machine, error) {
 			return nil, fmt.Errorf("rounds: snapshot: staged for %.64q: %w", b.Job, refusal)
 		}
 	}
+	staged := len(m.staged)
+	for _, j := range m.jobs {
+		staged += len(j.staged)
+	}
+	if staged != len(s.Staged) {
+		return nil, fmt.Errorf("rounds: snapshot: %d staged blobs, of which %d can be", len(s.Staged), staged)
+	}
 	return m, nil
 }
 

@@ -172,14 +172,22 @@ func addHosts(template *x509.Certificate, hosts []string) error {
 		return ErrNoHost
 	}
 	for _, h := range hosts {
-		switch ip := net.ParseIP(h); {
-		case ip != nil:
-			template.IPAddresses = append(template.IPAddresses, ip)
-		case hostName.MatchString(h):
-			template.DNSNames = append(template.DNSNames, h)
-		default:
-			return fmt.Errorf("authority: host %q is neither a host name nor an IP address", h)
+		if err := CheckHost(h); err != nil {
+			return fmt.Errorf("authority: %w", err)
 		}
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, h)
+		}
+	}
+	return nil
+}
+
+// CheckHost returns an error unless a certificate can be for the host.
+func CheckHost(host string) error {
+	if net.ParseIP(host) == nil && !hostName.MatchString(host) {
+		return fmt.Errorf("%q is neither a host name nor an IP address", host)
 	}
 	return nil
 }

@@ -484,6 +484,88 @@ func (*LeaveResponse) Descriptor() ([]byte, []int) {
 	return file_undertone_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
+// LeadRequest asks the leader to hand leadership on: to the node of that name,
+// or to any if it is empty.
+type LeadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeadRequest) Reset() {
+	*x = LeadRequest{}
+	mi := &file_undertone_v1_node_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeadRequest) ProtoMessage() {}
+
+func (x *LeadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_node_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeadRequest.ProtoReflect.Descriptor instead.
+func (*LeadRequest) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_node_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LeadRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type LeadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeadResponse) Reset() {
+	*x = LeadResponse{}
+	mi := &file_undertone_v1_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeadResponse) ProtoMessage() {}
+
+func (x *LeadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeadResponse.ProtoReflect.Descriptor instead.
+func (*LeadResponse) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_node_proto_rawDescGZIP(), []int{9}
+}
+
 var File_undertone_v1_node_proto protoreflect.FileDescriptor
 
 const file_undertone_v1_node_proto_rawDesc = "" +
@@ -520,7 +602,10 @@ const file_undertone_v1_node_proto_rawDesc = "" +
 	"\fJoinResponse\"\"\n" +
 	"\fLeaveRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x0f\n" +
-	"\rLeaveResponseBBZ@github.com/undertone-fl/undertone/proto/undertone/v1;undertonev1b\x06proto3"
+	"\rLeaveResponse\"!\n" +
+	"\vLeadRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x0e\n" +
+	"\fLeadResponseBBZ@github.com/undertone-fl/undertone/proto/undertone/v1;undertonev1b\x06proto3"
 
 var (
 	file_undertone_v1_node_proto_rawDescOnce sync.Once
@@ -534,7 +619,7 @@ func file_undertone_v1_node_proto_rawDescGZIP() []byte {
 	return file_undertone_v1_node_proto_rawDescData
 }
 
-var file_undertone_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_undertone_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_undertone_v1_node_proto_goTypes = []any{
 	(*ProposeRequest)(nil),  // 0: undertone.v1.ProposeRequest
 	(*ProposeResponse)(nil), // 1: undertone.v1.ProposeResponse
@@ -544,15 +629,17 @@ var file_undertone_v1_node_proto_goTypes = []any{
 	(*JoinResponse)(nil),    // 5: undertone.v1.JoinResponse
 	(*LeaveRequest)(nil),    // 6: undertone.v1.LeaveRequest
 	(*LeaveResponse)(nil),   // 7: undertone.v1.LeaveResponse
-	(*Refusal)(nil),         // 8: undertone.v1.Refusal
+	(*LeadRequest)(nil),     // 8: undertone.v1.LeadRequest
+	(*LeadResponse)(nil),    // 9: undertone.v1.LeadResponse
+	(*Refusal)(nil),         // 10: undertone.v1.Refusal
 }
 var file_undertone_v1_node_proto_depIdxs = []int32{
-	8, // 0: undertone.v1.ProposeResponse.refusal:type_name -> undertone.v1.Refusal
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	10, // 0: undertone.v1.ProposeResponse.refusal:type_name -> undertone.v1.Refusal
+	1,  // [1:1] is the sub-list for method output_type
+	1,  // [1:1] is the sub-list for method input_type
+	1,  // [1:1] is the sub-list for extension type_name
+	1,  // [1:1] is the sub-list for extension extendee
+	0,  // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_undertone_v1_node_proto_init() }
@@ -567,7 +654,7 @@ func file_undertone_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_undertone_v1_node_proto_rawDesc), len(file_undertone_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -48,12 +48,13 @@ const file_undertone_v1_service_proto_rawDesc = "" +
 	"RemoveNode\x12\x1f.undertone.v1.RemoveNodeRequest\x1a .undertone.v1.RemoveNodeResponse\x12R\n" +
 	"\vPromoteNode\x12 .undertone.v1.PromoteNodeRequest\x1a!.undertone.v1.PromoteNodeResponse\x12g\n" +
 	"\x12TransferLeadership\x12'.undertone.v1.TransferLeadershipRequest\x1a(.undertone.v1.TransferLeadershipResponse\x12E\n" +
-	"\x06Backup\x12\x1b.undertone.v1.BackupRequest\x1a\x1c.undertone.v1.BackupResponse0\x012\x95\x02\n" +
+	"\x06Backup\x12\x1b.undertone.v1.BackupRequest\x1a\x1c.undertone.v1.BackupResponse0\x012\xd4\x02\n" +
 	"\vNodeService\x12F\n" +
 	"\aPropose\x12\x1c.undertone.v1.ProposeRequest\x1a\x1d.undertone.v1.ProposeResponse\x12=\n" +
 	"\x04Info\x12\x19.undertone.v1.InfoRequest\x1a\x1a.undertone.v1.InfoResponse\x12=\n" +
 	"\x04Join\x12\x19.undertone.v1.JoinRequest\x1a\x1a.undertone.v1.JoinResponse\x12@\n" +
-	"\x05Leave\x12\x1a.undertone.v1.LeaveRequest\x1a\x1b.undertone.v1.LeaveResponseBVZTgithub.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc;undertonev1grpcb\x06proto3"
+	"\x05Leave\x12\x1a.undertone.v1.LeaveRequest\x1a\x1b.undertone.v1.LeaveResponse\x12=\n" +
+	"\x04Lead\x12\x19.undertone.v1.LeadRequest\x1a\x1a.undertone.v1.LeadResponseBVZTgithub.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc;undertonev1grpcb\x06proto3"
 
 var file_undertone_v1_service_proto_goTypes = []any{
 	(*v1.PollRequest)(nil),                // 0: undertone.v1.PollRequest
@@ -77,27 +78,29 @@ var file_undertone_v1_service_proto_goTypes = []any{
 	(*v1.InfoRequest)(nil),                // 18: undertone.v1.InfoRequest
 	(*v1.JoinRequest)(nil),                // 19: undertone.v1.JoinRequest
 	(*v1.LeaveRequest)(nil),               // 20: undertone.v1.LeaveRequest
-	(*v1.PollResponse)(nil),               // 21: undertone.v1.PollResponse
-	(*v1.GetSpecResponse)(nil),            // 22: undertone.v1.GetSpecResponse
-	(*v1.FetchStateResponse)(nil),         // 23: undertone.v1.FetchStateResponse
-	(*v1.SubmitResponse)(nil),             // 24: undertone.v1.SubmitResponse
-	(*v1.SubmitLargeResponse)(nil),        // 25: undertone.v1.SubmitLargeResponse
-	(*v1.CreateJobResponse)(nil),          // 26: undertone.v1.CreateJobResponse
-	(*v1.OpenJobResponse)(nil),            // 27: undertone.v1.OpenJobResponse
-	(*v1.PauseJobResponse)(nil),           // 28: undertone.v1.PauseJobResponse
-	(*v1.OpenRoundResponse)(nil),          // 29: undertone.v1.OpenRoundResponse
-	(*v1.CloseRoundResponse)(nil),         // 30: undertone.v1.CloseRoundResponse
-	(*v1.GetJobResponse)(nil),             // 31: undertone.v1.GetJobResponse
-	(*v1.ListJobsResponse)(nil),           // 32: undertone.v1.ListJobsResponse
-	(*v1.GetClusterResponse)(nil),         // 33: undertone.v1.GetClusterResponse
-	(*v1.RemoveNodeResponse)(nil),         // 34: undertone.v1.RemoveNodeResponse
-	(*v1.PromoteNodeResponse)(nil),        // 35: undertone.v1.PromoteNodeResponse
-	(*v1.TransferLeadershipResponse)(nil), // 36: undertone.v1.TransferLeadershipResponse
-	(*v1.BackupResponse)(nil),             // 37: undertone.v1.BackupResponse
-	(*v1.ProposeResponse)(nil),            // 38: undertone.v1.ProposeResponse
-	(*v1.InfoResponse)(nil),               // 39: undertone.v1.InfoResponse
-	(*v1.JoinResponse)(nil),               // 40: undertone.v1.JoinResponse
-	(*v1.LeaveResponse)(nil),              // 41: undertone.v1.LeaveResponse
+	(*v1.LeadRequest)(nil),                // 21: undertone.v1.LeadRequest
+	(*v1.PollResponse)(nil),               // 22: undertone.v1.PollResponse
+	(*v1.GetSpecResponse)(nil),            // 23: undertone.v1.GetSpecResponse
+	(*v1.FetchStateResponse)(nil),         // 24: undertone.v1.FetchStateResponse
+	(*v1.SubmitResponse)(nil),             // 25: undertone.v1.SubmitResponse
+	(*v1.SubmitLargeResponse)(nil),        // 26: undertone.v1.SubmitLargeResponse
+	(*v1.CreateJobResponse)(nil),          // 27: undertone.v1.CreateJobResponse
+	(*v1.OpenJobResponse)(nil),            // 28: undertone.v1.OpenJobResponse
+	(*v1.PauseJobResponse)(nil),           // 29: undertone.v1.PauseJobResponse
+	(*v1.OpenRoundResponse)(nil),          // 30: undertone.v1.OpenRoundResponse
+	(*v1.CloseRoundResponse)(nil),         // 31: undertone.v1.CloseRoundResponse
+	(*v1.GetJobResponse)(nil),             // 32: undertone.v1.GetJobResponse
+	(*v1.ListJobsResponse)(nil),           // 33: undertone.v1.ListJobsResponse
+	(*v1.GetClusterResponse)(nil),         // 34: undertone.v1.GetClusterResponse
+	(*v1.RemoveNodeResponse)(nil),         // 35: undertone.v1.RemoveNodeResponse
+	(*v1.PromoteNodeResponse)(nil),        // 36: undertone.v1.PromoteNodeResponse
+	(*v1.TransferLeadershipResponse)(nil), // 37: undertone.v1.TransferLeadershipResponse
+	(*v1.BackupResponse)(nil),             // 38: undertone.v1.BackupResponse
+	(*v1.ProposeResponse)(nil),            // 39: undertone.v1.ProposeResponse
+	(*v1.InfoResponse)(nil),               // 40: undertone.v1.InfoResponse
+	(*v1.JoinResponse)(nil),               // 41: undertone.v1.JoinResponse
+	(*v1.LeaveResponse)(nil),              // 42: undertone.v1.LeaveResponse
+	(*v1.LeadResponse)(nil),               // 43: undertone.v1.LeadResponse
 }
 var file_undertone_v1_service_proto_depIdxs = []int32{
 	0,  // 0: undertone.v1.ParticipantService.Poll:input_type -> undertone.v1.PollRequest
@@ -121,29 +124,31 @@ var file_undertone_v1_service_proto_depIdxs = []int32{
 	18, // 18: undertone.v1.NodeService.Info:input_type -> undertone.v1.InfoRequest
 	19, // 19: undertone.v1.NodeService.Join:input_type -> undertone.v1.JoinRequest
 	20, // 20: undertone.v1.NodeService.Leave:input_type -> undertone.v1.LeaveRequest
-	21, // 21: undertone.v1.ParticipantService.Poll:output_type -> undertone.v1.PollResponse
-	22, // 22: undertone.v1.ParticipantService.GetSpec:output_type -> undertone.v1.GetSpecResponse
-	23, // 23: undertone.v1.ParticipantService.FetchState:output_type -> undertone.v1.FetchStateResponse
-	24, // 24: undertone.v1.ParticipantService.Submit:output_type -> undertone.v1.SubmitResponse
-	25, // 25: undertone.v1.ParticipantService.SubmitLarge:output_type -> undertone.v1.SubmitLargeResponse
-	26, // 26: undertone.v1.OperatorService.CreateJob:output_type -> undertone.v1.CreateJobResponse
-	27, // 27: undertone.v1.OperatorService.OpenJob:output_type -> undertone.v1.OpenJobResponse
-	28, // 28: undertone.v1.OperatorService.PauseJob:output_type -> undertone.v1.PauseJobResponse
-	29, // 29: undertone.v1.OperatorService.OpenRound:output_type -> undertone.v1.OpenRoundResponse
-	30, // 30: undertone.v1.OperatorService.CloseRound:output_type -> undertone.v1.CloseRoundResponse
-	31, // 31: undertone.v1.OperatorService.GetJob:output_type -> undertone.v1.GetJobResponse
-	32, // 32: undertone.v1.OperatorService.ListJobs:output_type -> undertone.v1.ListJobsResponse
-	33, // 33: undertone.v1.OperatorService.GetCluster:output_type -> undertone.v1.GetClusterResponse
-	34, // 34: undertone.v1.OperatorService.RemoveNode:output_type -> undertone.v1.RemoveNodeResponse
-	35, // 35: undertone.v1.OperatorService.PromoteNode:output_type -> undertone.v1.PromoteNodeResponse
-	36, // 36: undertone.v1.OperatorService.TransferLeadership:output_type -> undertone.v1.TransferLeadershipResponse
-	37, // 37: undertone.v1.OperatorService.Backup:output_type -> undertone.v1.BackupResponse
-	38, // 38: undertone.v1.NodeService.Propose:output_type -> undertone.v1.ProposeResponse
-	39, // 39: undertone.v1.NodeService.Info:output_type -> undertone.v1.InfoResponse
-	40, // 40: undertone.v1.NodeService.Join:output_type -> undertone.v1.JoinResponse
-	41, // 41: undertone.v1.NodeService.Leave:output_type -> undertone.v1.LeaveResponse
-	21, // [21:42] is the sub-list for method output_type
-	0,  // [0:21] is the sub-list for method input_type
+	21, // 21: undertone.v1.NodeService.Lead:input_type -> undertone.v1.LeadRequest
+	22, // 22: undertone.v1.ParticipantService.Poll:output_type -> undertone.v1.PollResponse
+	23, // 23: undertone.v1.ParticipantService.GetSpec:output_type -> undertone.v1.GetSpecResponse
+	24, // 24: undertone.v1.ParticipantService.FetchState:output_type -> undertone.v1.FetchStateResponse
+	25, // 25: undertone.v1.ParticipantService.Submit:output_type -> undertone.v1.SubmitResponse
+	26, // 26: undertone.v1.ParticipantService.SubmitLarge:output_type -> undertone.v1.SubmitLargeResponse
+	27, // 27: undertone.v1.OperatorService.CreateJob:output_type -> undertone.v1.CreateJobResponse
+	28, // 28: undertone.v1.OperatorService.OpenJob:output_type -> undertone.v1.OpenJobResponse
+	29, // 29: undertone.v1.OperatorService.PauseJob:output_type -> undertone.v1.PauseJobResponse
+	30, // 30: undertone.v1.OperatorService.OpenRound:output_type -> undertone.v1.OpenRoundResponse
+	31, // 31: undertone.v1.OperatorService.CloseRound:output_type -> undertone.v1.CloseRoundResponse
+	32, // 32: undertone.v1.OperatorService.GetJob:output_type -> undertone.v1.GetJobResponse
+	33, // 33: undertone.v1.OperatorService.ListJobs:output_type -> undertone.v1.ListJobsResponse
+	34, // 34: undertone.v1.OperatorService.GetCluster:output_type -> undertone.v1.GetClusterResponse
+	35, // 35: undertone.v1.OperatorService.RemoveNode:output_type -> undertone.v1.RemoveNodeResponse
+	36, // 36: undertone.v1.OperatorService.PromoteNode:output_type -> undertone.v1.PromoteNodeResponse
+	37, // 37: undertone.v1.OperatorService.TransferLeadership:output_type -> undertone.v1.TransferLeadershipResponse
+	38, // 38: undertone.v1.OperatorService.Backup:output_type -> undertone.v1.BackupResponse
+	39, // 39: undertone.v1.NodeService.Propose:output_type -> undertone.v1.ProposeResponse
+	40, // 40: undertone.v1.NodeService.Info:output_type -> undertone.v1.InfoResponse
+	41, // 41: undertone.v1.NodeService.Join:output_type -> undertone.v1.JoinResponse
+	42, // 42: undertone.v1.NodeService.Leave:output_type -> undertone.v1.LeaveResponse
+	43, // 43: undertone.v1.NodeService.Lead:output_type -> undertone.v1.LeadResponse
+	22, // [22:44] is the sub-list for method output_type
+	0,  // [0:22] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

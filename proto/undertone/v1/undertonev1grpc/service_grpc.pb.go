@@ -811,6 +811,7 @@ const (
 	NodeService_Info_FullMethodName    = "/undertone.v1.NodeService/Info"
 	NodeService_Join_FullMethodName    = "/undertone.v1.NodeService/Join"
 	NodeService_Leave_FullMethodName   = "/undertone.v1.NodeService/Leave"
+	NodeService_Lead_FullMethodName    = "/undertone.v1.NodeService/Lead"
 )
 
 // NodeServiceClient is the client API for NodeService service.
@@ -824,6 +825,7 @@ type NodeServiceClient interface {
 	Info(ctx context.Context, in *v1.InfoRequest, opts ...grpc.CallOption) (*v1.InfoResponse, error)
 	Join(ctx context.Context, in *v1.JoinRequest, opts ...grpc.CallOption) (*v1.JoinResponse, error)
 	Leave(ctx context.Context, in *v1.LeaveRequest, opts ...grpc.CallOption) (*v1.LeaveResponse, error)
+	Lead(ctx context.Context, in *v1.LeadRequest, opts ...grpc.CallOption) (*v1.LeadResponse, error)
 }
 
 type nodeServiceClient struct {
@@ -874,6 +876,16 @@ func (c *nodeServiceClient) Leave(ctx context.Context, in *v1.LeaveRequest, opts
 	return out, nil
 }
 
+func (c *nodeServiceClient) Lead(ctx context.Context, in *v1.LeadRequest, opts ...grpc.CallOption) (*v1.LeadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.LeadResponse)
+	err := c.cc.Invoke(ctx, NodeService_Lead_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServiceServer is the server API for NodeService service.
 // All implementations must embed UnimplementedNodeServiceServer
 // for forward compatibility.
@@ -885,6 +897,7 @@ type NodeServiceServer interface {
 	Info(context.Context, *v1.InfoRequest) (*v1.InfoResponse, error)
 	Join(context.Context, *v1.JoinRequest) (*v1.JoinResponse, error)
 	Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error)
+	Lead(context.Context, *v1.LeadRequest) (*v1.LeadResponse, error)
 	mustEmbedUnimplementedNodeServiceServer()
 }
 
@@ -906,6 +919,9 @@ func (UnimplementedNodeServiceServer) Join(context.Context, *v1.JoinRequest) (*v
 }
 func (UnimplementedNodeServiceServer) Leave(context.Context, *v1.LeaveRequest) (*v1.LeaveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
+}
+func (UnimplementedNodeServiceServer) Lead(context.Context, *v1.LeadRequest) (*v1.LeadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Lead not implemented")
 }
 func (UnimplementedNodeServiceServer) mustEmbedUnimplementedNodeServiceServer() {}
 func (UnimplementedNodeServiceServer) testEmbeddedByValue()                     {}
@@ -1000,6 +1016,24 @@ func _NodeService_Leave_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeService_Lead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.LeadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).Lead(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_Lead_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).Lead(ctx, req.(*v1.LeadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NodeService_ServiceDesc is the grpc.ServiceDesc for NodeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1022,6 +1056,10 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Leave",
 			Handler:    _NodeService_Leave_Handler,
+		},
+		{
+			MethodName: "Lead",
+			Handler:    _NodeService_Lead_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

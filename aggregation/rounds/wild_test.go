@@ -1,0 +1,136 @@
+package rounds_test
+
+import (
+	"errors"
+	"math"
+	"reflect"
+	"testing"
+
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"pgregory.net/rapid"
+)
+
+// Commands with anything in them are performed or refused, change nothing if
+// refused, and leave a state that can be restored.
+func TestWildCommands(t *testing.T) { rapid.Check(t, wildCommands) }
+
+func FuzzCommands(f *testing.F) { f.Fuzz(rapid.MakeFuzz(wildCommands)) }
+
+func wildCommands(t *rapid.T) {
+	m := richMachine(t)
+	for range rapid.IntRange(1, 10).Draw(t, "commands") {
+		c := wildCommand(t)
+		before := snapshot(m)
+		_, err := m.Apply(c)
+		if err == nil {
+			continue
+		}
+		var refusal *rounds.Refusal
+		if !errors.As(err, &refusal) || refusal.Reason < rounds.Malformed || refusal.Reason > rounds.WrongDigest {
+			t.Fatalf("%+v: %v is no refusal", c, err)
+		}
+		if !reflect.DeepEqual(before, snapshot(m)) {
+			t.Fatalf("%+v: refused (%v), and changed the state", c, err)
+		}
+	}
+	restored, err := rounds.Restore(m.Snapshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(snapshot(restored), snapshot(m)) {
+		t.Fatal("the snapshot of the restored machine differs")
+	}
+}
+
+// richMachine has a job in every phase, and blobs that are being staged: films
+// collects after an attempt that failed, songs is closed, books is released.
+func richMachine(t interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}) *rounds.Machine {
+	m := rounds.NewMachine()
+	do := func(c rounds.Command) {
+		if _, err := m.Apply(c); err != nil {
+			t.Fatalf("%+v: %v", c, err)
+		}
+	}
+	ann, bob, cat := rounds.ClientOf("ann"), rounds.ClientOf("bob"), rounds.ClientOf("cat")
+	for _, name := range []string{"films", "songs", "books"} {
+		spec := newSpec(name, 3, 2, 10, 60)
+		do(rounds.CreateJob{Spec: encode(t, spec), State: rounds.BlobOf([]byte("U0"))})
+		do(rounds.Run{Job: name})
+		do(rounds.OpenRound{Job: name, Round: 1, Attempt: 1})
+		do(rounds.Collect{Job: name, Round: 1, Attempt: 1, Members: []rounds.ClientID{ann, bob}, Sum: pack(spec, 7, -7)})
+	}
+	do(rounds.FailRound{Job: "films", Round: 1, Attempt: 1, Why: "given up"})
+	do(rounds.OpenRound{Job: "films", Round: 1, Attempt: 2})
+	films := newSpec("films", 3, 2, 10, 60)
+	do(rounds.Collect{Job: "films", Round: 1, Attempt: 2, Members: []rounds.ClientID{cat}, Sum: pack(films, 1, 2)})
+	sum := pack(films, 3, 4)
+	do(rounds.Stage{Job: "films", Round: 1, Attempt: 2, Digest: sum.Digest, Size: sum.Size, Piece: sum.Bytes[:3]})
+	do(rounds.CloseRound{Job: "songs", Round: 1, Attempt: 1})
+	do(rounds.CloseRound{Job: "books", Round: 1, Attempt: 1})
+	do(rounds.ReleaseRound{Job: "books", Round: 1, Attempt: 1, State: rounds.BlobOf([]byte("U1"))})
+	state := rounds.BlobOf([]byte("V0"))
+	do(rounds.Stage{Job: "games", Digest: state.Digest, Size: state.Size, Piece: state.Bytes[:1]})
+	return m
+}
+
+// wildCommand draws a command whose fields are each right or wild.
+func wildCommand(t *rapid.T) rounds.Command {
+	job := rapid.SampledFrom([]string{"films", "songs", "books", "games", "", "No job"}).Draw(t, "job")
+	number := rapid.OneOf(rapid.IntRange(0, 3), rapid.SampledFrom([]int{-1, math.MinInt, math.MaxInt}))
+	round, attempt := number.Draw(t, "round"), number.Draw(t, "attempt")
+	switch rapid.IntRange(0, 7).Draw(t, "command") {
+	case 0:
+		spec := encode(t, newSpec("games", 1, 1, 10, 10))
+		if rapid.Bool().Draw(t, "spoilt") {
+			spec[rapid.IntRange(0, len(spec)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
+		}
+		return rounds.CreateJob{Spec: spec, State: wildBlob(t)}
+	case 1:
+		return rounds.Run{Job: job, Until: round}
+	case 2:
+		return rounds.OpenRound{Job: job, Round: round, Attempt: attempt}
+	case 3:
+		size := rapid.SampledFrom([]int64{1, 2, 4, 1 << 20, 0, -1, math.MinInt64, math.MaxInt64})
+		return rounds.Stage{
+			Job: job, Round: round, Attempt: attempt, Digest: wildBlob(t).Digest,
+			Size: size.Draw(t, "size"), Offset: size.Draw(t, "offset"), Piece: rapid.SliceOfN(rapid.Byte(), 0, 5).Draw(t, "piece"),
+		}
+	case 4:
+		var members []rounds.ClientID
+		for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"ann", "cat", "dan", "eve"}), 0, 5).Draw(t, "members") {
+			members = append(members, rounds.ClientOf(name))
+		}
+		return rounds.Collect{Job: job, Round: round, Attempt: attempt, Members: members, Sum: wildBlob(t)}
+	case 5:
+		return rounds.CloseRound{Job: job, Round: round, Attempt: attempt}
+	case 6:
+		return rounds.ReleaseRound{Job: job, Round: round, Attempt: attempt, State: wildBlob(t)}
+	}
+	return rounds.FailRound{Job: job, Round: round, Attempt: attempt, Why: rapid.SampledFrom([]string{"why", "", "two\nlines", "\xff"}).Draw(t, "why")}
+}
+
+func wildBlob(t *rapid.T) rounds.Blob {
+	b := rounds.BlobOf(rapid.SliceOfN(rapid.ByteRange(0, 1), 0, 5).Draw(t, "bytes"))
+	switch rapid.IntRange(0, 5).Draw(t, "blob") {
+	case 0:
+		b.Bytes = nil
+	case 1:
+		b.Digest[0]++
+	case 2:
+		b.Size = rapid.SampledFrom([]int64{-1, 0, 3, math.MaxInt64}).Draw(t, "size")
+	}
+	return b
+}
+
+func TestNoCommand(t *testing.T) {
+	m := rounds.NewMachine()
+	for _, c := range []rounds.Command{nil, &rounds.Run{Job: "films"}} {
+		var refusal *rounds.Refusal
+		if _, err := m.Apply(c); !errors.As(err, &refusal) || refusal.Reason != rounds.Malformed {
+			t.Errorf("%v: %v", c, err)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+// Package cli is the commands that run and operate the service: undertone
+// server, ca, job, status, node, backup, restore and recover. What a node does is
+// package server's; what an operator's command does is a call to one, over the
+// same interface that others may use.
+//
+// Every mistake in the command line, or in a file that it names, is one line and
+// exit status 2; a server that cannot be reached, or that refuses, is one line
+// and exit status 1. What a program is to read comes with --json, on stdout;
+// notes for people go to stderr then.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/spf13/cobra"
+
+	"github.com/undertone-fl/undertone/aggregation/jobs"
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/proto/identity"
+)
+
+// Commands returns the commands.
+func Commands() []*cobra.Command {
+	list := []*cobra.Command{
+		serverCommand(), caCommand(), jobCommand(), statusCommand(), nodeCommand(),
+		backupCommand(), restoreCommand(), recoverCommand(),
+	}
+	for _, cmd := range list {
+		prepare(cmd)
+	}
+	return list
+}
+
+// prepare does for a command and those below it what all have in common.
+func prepare(cmd *cobra.Command) {
+	cmd.Flags().SortFlags = false
+	cmd.InheritedFlags().SortFlags = false
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return inputStatus(run(cmd, args)) }
+	}
+	for _, sub := range cmd.Commands() {
+		prepare(sub)
+	}
+	if cmd.HasSubCommands() {
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return unknownCommand(cmd, args) }
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	cmd.SuggestionsMinimumDistance = 2
+}
+
+// unknownCommand is the mistake of a group's command that is none.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean " + near[0] + "?"
+	}
+	return usagef("unknown command %q (%s)", args[0], hint)
+}
+
+const statusUsage = 2
+
+// usageError is a mistake in the command line, or in a file that it names.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+func (*usageError) ExitStatus() int { return statusUsage }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// flagf is a mistake in a flag's value.
+func flagf(flag, format string, args ...any) error {
+	return usagef("--"+flag+": "+format, args...)
+}
+
+// inputStatus gives what is the user's mistake its exit status.
+func inputStatus(err error) error {
+	var (
+		term *jobs.TermError
+		spec *rounds.SpecError
+		file *identity.FileError
+	)
+	if errors.As(err, &term) || errors.As(err, &spec) || errors.As(err, &file) {
+		return &usageError{err}
+	}
+	return err
+}
+
+// pathProblem leaves the system call out of an error about a path.
+func pathProblem(err error) error {
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return fmt.Errorf("%s: %w", path.Path, path.Err)
+	}
+	return err
+}
+
+// named takes exactly the arguments named.
+func named(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usagef("%s is missing: %s", names[len(args)], cmd.UseLine())
+		case len(args) > len(names):
+			return usagef("unexpected argument %q: %s", args[len(names)], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// mustBeOneOf checks an enumeration.
+func mustBeOneOf(flag, value string, choices []string) error {
+	if slices.Contains(choices, value) {
+		return nil
+	}
+	hint := ""
+	if near := nearest(value, choices); near != "" {
+		hint = fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return flagf(flag, "%q is not one of %s%s", value, strings.Join(choices, ", "), hint)
+}
+
+// nearest is the choice that value was most likely meant to be, or "".
+func nearest(value string, choices []string) string {
+	best, distance := "", len(value)/3+2 // farther than this is another word
+	for _, c := range choices {
+		if d := levenshtein.ComputeDistance(strings.ToLower(value), c); d < distance {
+			best, distance = c, d
+		}
+	}
+	return best
+}
+
+// complete registers what shells offer for a flag's value.
+func complete(cmd *cobra.Command, flag string, offer cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, offer); err != nil {
+		panic(err) // there is no such flag, or it has two
+	}
+}
+
+func directories(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
+}
+
+func files(extensions ...string) cobra.CompletionFunc {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		if len(extensions) == 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return extensions, cobra.ShellCompDirectiveFilterFileExt
+	}
+}

@@ -1,0 +1,418 @@
+package cli
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	"github.com/undertone-fl/undertone/server/replication"
+)
+
+func statusCommand() *cobra.Command {
+	var c connection
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show the nodes of a cluster: who leads, who lags, who is not ready",
+		Long: `Status shows every node as the one that answers sees it. Applied is the last entry
+of the log that a node has applied, and behind how many fewer that is than the
+furthest one's; two nodes that have applied the same entries have the same hash.`,
+		Args:              named(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			show := func(w io.Writer) error {
+				cluster, err := c.cluster(cmd)
+				if err != nil {
+					return err
+				}
+				if c.json {
+					return printJSON(w, cluster)
+				}
+				return cluster.print(w)
+			}
+			if !watch {
+				return show(cmd.OutOrStdout())
+			}
+			return follow(cmd, time.Second, func(w io.Writer) (bool, error) { return false, show(w) })
+		},
+	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it again whenever it changes")
+	c.addTo(cmd)
+	return cmd
+}
+
+// clusterView is a cluster to look at, and its form in JSON.
+type clusterView struct {
+	Node    string     `json:"node"` // who answered
+	Clients uint64     `json:"clients"`
+	Nodes   []nodeView `json:"nodes"`
+}
+
+type nodeView struct {
+	Name      string   `json:"name"`
+	Address   string   `json:"address"`
+	API       string   `json:"api_address,omitempty"`
+	Role      string   `json:"role"` // leader, voter, learner
+	Reachable bool     `json:"reachable"`
+	Ready     bool     `json:"ready"`
+	NotReady  []string `json:"not_ready,omitempty"`
+	Diverged  bool     `json:"diverged,omitempty"`
+	Applied   uint64   `json:"applied"`
+	Behind    uint64   `json:"behind"`
+	Term      uint64   `json:"term"`
+	Hash      string   `json:"hash"`
+	Version   string   `json:"version"`
+}
+
+func (c *connection) cluster(cmd *cobra.Command) (*clusterView, error) {
+	var r *undertonev1.GetClusterResponse
+	err := c.call(cmd, repeated, func(ctx context.Context, o operator) (err error) {
+		r, err = o.GetCluster(ctx, &undertonev1.GetClusterRequest{})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return viewCluster(r), nil
+}
+
+func viewCluster(r *undertonev1.GetClusterResponse) *clusterView {
+	v := &clusterView{Node: r.GetNode(), Clients: r.GetClients(), Nodes: []nodeView{}}
+	var furthest uint64
+	for _, n := range r.GetNodes() {
+		furthest = max(furthest, n.GetApplied())
+	}
+	for _, n := range r.GetNodes() {
+		role := "learner"
+		switch {
+		case n.GetLeader():
+			role = "leader"
+		case n.GetVoter():
+			role = "voter"
+		}
+		node := nodeView{
+			Name: n.GetName(), Address: n.GetAddress(), API: n.GetApiAddress(), Role: role,
+			Reachable: n.GetReachable(), NotReady: n.GetNotReady(), Diverged: n.GetDiverged(),
+			Applied: n.GetApplied(), Term: n.GetTerm(), Hash: hex.EncodeToString(n.GetHash()), Version: n.GetVersion(),
+		}
+		if n.GetReachable() {
+			node.Behind = furthest - n.GetApplied()
+			node.Ready = len(n.GetNotReady()) == 0 && !n.GetDiverged()
+		}
+		v.Nodes = append(v.Nodes, node)
+	}
+	return v
+}
+
+// state is how a node is, in words.
+func (n *nodeView) state() string {
+	switch {
+	case !n.Reachable:
+		return "no answer"
+	case n.Diverged:
+		return "DIVERGED: its state differs from the others'; replace its data directory"
+	case len(n.NotReady) > 0:
+		return "not ready: " + strings.Join(n.NotReady, "; ")
+	}
+	return "ready"
+}
+
+func (v *clusterView) print(w io.Writer) error {
+	t := table{header: []string{"NODE", "ROLE", "API", "APPLIED", "BEHIND", "HASH", "VERSION", "STATE"}}
+	leader, voters, reached := "nobody leads", 0, 0
+	for _, n := range v.Nodes {
+		if n.Role == "leader" {
+			leader = n.Name + " leads"
+		}
+		if n.Role != "learner" {
+			voters++
+			if n.Reachable {
+				reached++
+			}
+		}
+		if !n.Reachable {
+			t.add(n.Name, n.Role, n.Address, "-", "-", "-", "-", n.state())
+			continue
+		}
+		t.add(n.Name, n.Role, n.API, strconv.FormatUint(n.Applied, 10), strconv.FormatUint(n.Behind, 10),
+			fmt.Sprintf("%.12s", n.Hash), n.Version, n.state())
+	}
+	if err := t.print(w); err != nil {
+		return err
+	}
+	spare := fmt.Sprintf("%d more may fail", max(0, reached-voters/2-1))
+	if reached <= voters/2 {
+		spare = "too few to go on: no majority"
+	}
+	_, err := fmt.Fprintf(w, "\n%s; %d of %d voters answer, %s; %s ever took part (as %s says)\n",
+		leader, reached, voters, spare, plural(v.Clients, "client"), v.Node)
+	return err
+}
+
+func nodeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "node",
+		Short: "Change the membership of a cluster, and who leads",
+		Long: `Node changes who belongs to a cluster. A new node joins by itself, when it is
+started with the address of one that belongs (undertone server --peers); one that
+will not come back is removed.`,
+	}
+	cmd.AddCommand(
+		nodeChange("remove NODE", "Remove a node from the cluster",
+			`Remove takes a node out of the cluster: its vote counts no more. What it holds
+stays on its disk; to join again it needs an empty data directory.`,
+			func(ctx context.Context, o operator, node string) error {
+				_, err := o.RemoveNode(ctx, &undertonev1.RemoveNodeRequest{Node: node})
+				return err
+			}, "removed %s"),
+		nodeChange("promote NODE", "Give a learner a vote",
+			`Promote makes a learner, which joined with --learner, a voter.`,
+			func(ctx context.Context, o operator, node string) error {
+				_, err := o.PromoteNode(ctx, &undertonev1.PromoteNodeRequest{Node: node})
+				return err
+			}, "%s votes"),
+		nodeChange("lead [NODE]", "Hand leadership on",
+			`Lead hands leadership to a node, or to the one that is most up to date.`,
+			func(ctx context.Context, o operator, node string) error {
+				_, err := o.TransferLeadership(ctx, &undertonev1.TransferLeadershipRequest{Node: node})
+				return err
+			}, "leadership was handed to %s"),
+	)
+	return cmd
+}
+
+// nodeChange is a command about one node.
+func nodeChange(use, short, long string, change func(context.Context, operator, string) error, done string) *cobra.Command {
+	var c connection
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			node := strings.Join(args, "")
+			err := c.call(cmd, once, func(ctx context.Context, o operator) error { return change(ctx, o, node) })
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd.OutOrStdout(), map[string]string{"node": node})
+			}
+			if node == "" {
+				node = "another node"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), done+"\n", node)
+			return err
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			c.quickly(cmd)
+			if cluster, err := c.cluster(cmd); err == nil {
+				for _, n := range cluster.Nodes {
+					names = append(names, cobra.CompletionWithDesc(n.Name, n.Role+", "+n.state()))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+	takes := named("NODE")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 && strings.Contains(use, "[") {
+			return nil
+		}
+		return takes(cmd, args)
+	}
+	c.addTo(cmd)
+	return cmd
+}
+
+func backupCommand() *cobra.Command {
+	var c connection
+	cmd := &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Write a backup of a cluster's state",
+		Long: `Backup writes everything that was committed before the call - jobs, rounds, who
+took part, budgets, models - into a file that may not be there yet; - is stdout.
+It holds no keys. See undertone restore.`,
+		Example: `  undertone backup undertone-$(date +%F).backup`,
+		Args:    named("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var n int64
+			write := func(w io.Writer) error {
+				return c.call(cmd, once, func(ctx context.Context, o operator) error {
+					stream, err := o.Backup(ctx, &undertonev1.BackupRequest{})
+					if err != nil {
+						return err
+					}
+					for {
+						piece, err := stream.Recv()
+						if errors.Is(err, io.EOF) {
+							return nil
+						}
+						if err != nil {
+							return err
+						}
+						if _, err := w.Write(piece.GetChunk()); err != nil {
+							return err
+						}
+						n += int64(len(piece.GetChunk()))
+					}
+				})
+			}
+			if args[0] == "-" {
+				return write(cmd.OutOrStdout())
+			}
+			if err := writeNew(args[0], write); err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd.OutOrStdout(), map[string]any{"file": args[0], "bytes": n})
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", args[0], size(uint64(n)))
+			return err
+		},
+	}
+	c.addTo(cmd)
+	return cmd
+}
+
+// writeNew makes a file that is not there yet, all of it or nothing.
+func writeNew(path string, write func(io.Writer) error) error {
+	if exists(path) {
+		return usagef("%s: there is something already, and nothing is overwritten", path)
+	}
+	draft := path + ".partial"
+	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return &usageError{pathProblem(err)}
+	}
+	defer os.Remove(draft)
+	err = write(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return pathProblem(err)
+	}
+	return os.Rename(draft, path)
+}
+
+func restoreCommand() *cobra.Command {
+	var dir, name, advertise string
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Make a data directory out of a backup",
+		Long: `Restore makes the data directory of the first node of a new cluster, with the jobs,
+budgets and models of a backup. Start that node with --bootstrap-expect 0 and no
+--peers, and the others with it as their peer.
+
+What was acknowledged after the backup was made is not in it. The old cluster may
+not go on beside the new one: its rounds would be spent twice.`,
+		Example: `  undertone restore undertone.backup --data-dir /var/lib/undertone --name n1 --advertise n1.example.org:7301`,
+		Args:    named("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case dir == "":
+				return flagf("data-dir", "is missing")
+			case name == "":
+				return flagf("name", "is missing")
+			}
+			if err := checkAddress("advertise", advertise); err != nil {
+				return err
+			}
+			f, err := os.Open(args[0])
+			if err != nil {
+				return &usageError{pathProblem(err)}
+			}
+			defer f.Close()
+			if err := replication.RestoreBackup(dir, name, advertise, f); err != nil {
+				return &usageError{fmt.Errorf("%s: %w", args[0], pathProblem(err))}
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: the first node, %s, of a new cluster\n", dir, name)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&dir, "data-dir", "", "`directory` to make; it may be there, but empty")
+	cmd.Flags().StringVar(&name, "name", "", "`name` of the node, its certificate's")
+	cmd.Flags().StringVar(&advertise, "advertise", "", "`address` HOST:PORT where other nodes will reach it")
+	complete(cmd, "data-dir", directories)
+	complete(cmd, "name", cobra.NoFileCompletions)
+	complete(cmd, "advertise", cobra.NoFileCompletions)
+	return cmd
+}
+
+func recoverCommand() *cobra.Command {
+	var dir string
+	var members []string
+	var accept bool
+	cmd := &cobra.Command{
+		Use:   "recover",
+		Short: "Go on after a majority of the nodes was lost for good",
+		Long: `Recover rewrites the membership in the data directory of a node that is stopped.
+Do it on every node that is left, with the same members, and start them.
+
+What only the lost nodes had acknowledged is gone, and they may never come back:
+two clusters would spend one budget. So it takes --accept-loss.`,
+		Example:           `  undertone recover --data-dir /var/lib/undertone --member n1=n1.example.org:7301 --accept-loss`,
+		Args:              named(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case dir == "":
+				return flagf("data-dir", "is missing")
+			case len(members) == 0:
+				return flagf("member", "is missing: name the nodes that are left, NAME=HOST:PORT each")
+			}
+			addresses := make(map[string]string, len(members))
+			for _, m := range members {
+				name, address, ok := strings.Cut(m, "=")
+				if !ok || name == "" {
+					return flagf("member", "%q is not NAME=HOST:PORT", m)
+				}
+				if err := checkAddress("member", address); err != nil {
+					return err
+				}
+				if _, twice := addresses[name]; twice {
+					return flagf("member", "%s stands twice", name)
+				}
+				addresses[name] = address
+			}
+			if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+				return flagf("data-dir", "%w", pathProblem(err))
+			}
+			if !accept {
+				return flagf("accept-loss", "is missing: what only the lost nodes had acknowledged will be gone")
+			}
+			if err := replication.Recover(dir, addresses); err != nil {
+				return fmt.Errorf("%s: %w", dir, pathProblem(err))
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: the cluster is %s now\n", dir, strings.Join(members, ", "))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&dir, "data-dir", "", "data `directory` of the node")
+	cmd.Flags().StringSliceVar(&members, "member", nil, "`NAME=HOST:PORT` of a node that is left; once for each")
+	cmd.Flags().BoolVar(&accept, "accept-loss", false, "what only the lost nodes had acknowledged may go")
+	complete(cmd, "data-dir", directories)
+	complete(cmd, "member", cobra.NoFileCompletions)
+	return cmd
+}
+
+// checkAddress checks that others can use an address.
+func checkAddress(flag, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if n, bad := strconv.Atoi(port); err != nil || host == "" || bad != nil || n < 1 || n > 65535 {
+		return flagf(flag, "%q is no address HOST:PORT", address)
+	}
+	return nil
+}

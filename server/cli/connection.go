@@ -1,0 +1,333 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+
+	"github.com/undertone-fl/undertone/proto/identity"
+	"github.com/undertone-fl/undertone/proto/identity/grpctls"
+	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
+)
+
+// Environment of the commands that call a server.
+const (
+	envServer   = "UNDERTONE_SERVER"
+	envIdentity = "UNDERTONE_IDENTITY"
+)
+
+const (
+	defaultAPI     = "127.0.0.1:7300"
+	defaultAPIPort = "7300"
+)
+
+// maxMessage bounds an answer: the jobs with all their attempts.
+const maxMessage = 64 << 20
+
+// connection is the flags of the commands that call a server.
+type connection struct {
+	servers  []string
+	identity string
+	files    identity.Files
+	timeout  time.Duration
+	json     bool
+}
+
+// flags are those that say which server, and as whom.
+func (c *connection) flags() *pflag.FlagSet {
+	flags := begin("Server")
+	flags.StringSliceVar(&c.servers, "server", nil, "`addresses` of servers, the first that answers is used (default: $"+envServer+", or "+defaultAPI+")")
+	flags.StringVar(&c.identity, "identity", "", "`directory` of tls.crt, tls.key and ca.crt (default: $"+envIdentity+")")
+	flags.StringVar(&c.files.Certificate, "cert", "", "certificate `file`, instead of --identity's")
+	flags.StringVar(&c.files.Key, "key", "", "key `file`, instead of --identity's")
+	flags.StringVar(&c.files.Authority, "ca", "", "`file` of the servers' authority, instead of --identity's")
+	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "`time` to wait for an answer")
+	flags.BoolVar(&c.json, "json", false, "print JSON")
+	return flags
+}
+
+// addTo gives a command, after its own flags, those of a connection.
+func (c *connection) addTo(cmd *cobra.Command) {
+	cmd.Flags().AddFlagSet(c.flags())
+	c.complete(cmd)
+}
+
+func (c *connection) complete(cmd *cobra.Command) {
+	complete(cmd, "server", cobra.NoFileCompletions)
+	complete(cmd, "timeout", cobra.NoFileCompletions)
+	complete(cmd, "identity", directories)
+	for _, flag := range []string{"cert", "key", "ca"} {
+		complete(cmd, flag, files())
+	}
+}
+
+// bearer loads the identity that the flags and the environment name.
+func (c *connection) bearer(log *slog.Logger) (*identity.Bearer, error) {
+	dir, from := c.identity, "--identity"
+	if dir == "" {
+		dir, from = os.Getenv(envIdentity), envIdentity
+	}
+	f := overriding(c.files, dir)
+	switch {
+	case f.Certificate == "" || f.Key == "" || f.Authority == "":
+		return nil, flagf("identity", "who calls? Name a directory of tls.crt, tls.key and ca.crt (undertone ca issue operator NAME makes one), here or in %s", envIdentity)
+	case dir != "" && c.files == (identity.Files{}):
+		if _, err := os.Stat(dir); err != nil {
+			return nil, usagef("%s: %w", from, pathProblem(err))
+		}
+	}
+	return identity.LoadWithLogger(f, log)
+}
+
+// overriding are the files of a directory, but for those that are given.
+func overriding(given identity.Files, dir string) identity.Files {
+	if dir == "" {
+		return given
+	}
+	f := identity.In(dir)
+	for _, file := range []struct{ of, given *string }{
+		{&f.Certificate, &given.Certificate}, {&f.Key, &given.Key}, {&f.Authority, &given.Authority},
+	} {
+		if *file.given != "" {
+			*file.of = *file.given
+		}
+	}
+	return f
+}
+
+// addresses are the servers to try, each with a port.
+func (c *connection) addresses() ([]string, error) {
+	list, from := c.servers, "--server"
+	if len(list) == 0 {
+		if env := os.Getenv(envServer); env != "" {
+			list, from = strings.Split(env, ","), envServer
+		} else {
+			list = []string{defaultAPI}
+		}
+	}
+	out := make([]string, len(list))
+	for i, a := range list {
+		a = strings.TrimSpace(a)
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			a = net.JoinHostPort(strings.Trim(a, "[]"), defaultAPIPort)
+		}
+		if host, _, err := net.SplitHostPort(a); err != nil || host == "" || strings.ContainsAny(host, "/ ") {
+			return nil, usagef("%s: %q is no address HOST:PORT", from, list[i])
+		}
+		out[i] = a
+	}
+	return out, nil
+}
+
+// repeat says whether a call may be made again when its outcome is unknown.
+type repeat bool
+
+const (
+	once     repeat = false
+	repeated repeat = true
+)
+
+// call does f with the first server that answers, and gives errors words. A
+// server that has no leader for the moment is asked again if f may be repeated.
+func (c *connection) call(cmd *cobra.Command, again repeat, f func(context.Context, undertonev1grpc.OperatorServiceClient) error) error {
+	return c.with(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+		client := undertonev1grpc.NewOperatorServiceClient(conn)
+		for {
+			err := f(ctx, client)
+			if r := refusal(err); r.GetReason() != undertonev1.Reason_REASON_NO_LEADER || again == once {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	})
+}
+
+// with connects to the first server that can be reached and does f, within the
+// timeout. Only a connection that could not be made is tried elsewhere: a call
+// that was sent may have been performed.
+func (c *connection) with(cmd *cobra.Command, f func(context.Context, *grpc.ClientConn) error) error {
+	if c.timeout <= 0 {
+		return flagf("timeout", "%v is not positive", c.timeout)
+	}
+	servers, err := c.addresses()
+	if err != nil {
+		return err
+	}
+	bearer, err := c.bearer(slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
+	defer cancel()
+
+	var unreached []string
+	for i, server := range servers {
+		share := c.timeout / time.Duration(len(servers)-i)
+		err := dial(ctx, min(share, 5*time.Second), server, bearer, f)
+		var unreachable *unreachableError
+		if !errors.As(err, &unreachable) {
+			return explain(err, server)
+		}
+		unreached = append(unreached, unreachable.Error())
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if err := cmd.Context().Err(); err != nil {
+		return errors.New("interrupted")
+	}
+	return errors.New(strings.Join(unreached, "; "))
+}
+
+// unreachableError says that there was no connection, and so no call.
+type unreachableError struct{ server, problem string }
+
+func (e *unreachableError) Error() string { return e.server + ": " + e.problem }
+
+// dial does f over a connection to a server.
+func dial(ctx context.Context, patience time.Duration, server string, b *identity.Bearer, f func(context.Context, *grpc.ClientConn) error) error {
+	conn, err := grpc.NewClient("passthrough:///"+server,
+		grpc.WithTransportCredentials(grpctls.Client(b)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+	if err != nil {
+		return &unreachableError{server, err.Error()}
+	}
+	defer conn.Close()
+
+	reached, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn.Connect()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.TransientFailure {
+			// Only a call tells why; it fails at once.
+			err := conn.Invoke(reached, undertonev1grpc.OperatorService_ListJobs_FullMethodName, &undertonev1.ListJobsRequest{}, &undertonev1.ListJobsResponse{})
+			return &unreachableError{server, b.Explain(errors.New(connectionProblem(err))).Error()}
+		}
+		if !conn.WaitForStateChange(reached, state) {
+			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience)}
+		}
+	}
+	return b.Explain(f(ctx, conn))
+}
+
+// A grpc status of a connection that failed has its cause in quotes, under
+// layers of names.
+var (
+	connectionCause = regexp.MustCompile(`desc = "(.*)"`)
+	layers          = regexp.MustCompile(`transport: |Error while dialing: |authentication handshake failed: |dial tcp \S+: |connect: |error reading server preface: |tls: failed to verify certificate: x509: |identity: `)
+)
+
+func connectionProblem(err error) string {
+	if err == nil { // it came to life meanwhile, too late to be told apart
+		return "the connection came and went"
+	}
+	text := status.Convert(err).Message()
+	if m := connectionCause.FindStringSubmatch(text); m != nil {
+		text = strings.ReplaceAll(m[1], `\"`, `"`)
+	}
+	return layers.ReplaceAllString(text, "")
+}
+
+// refusal is the detail of a status, nil if it has none.
+func refusal(err error) *undertonev1.Refusal {
+	for _, d := range status.Convert(err).Details() {
+		if r, ok := d.(*undertonev1.Refusal); ok {
+			return r
+		}
+	}
+	return nil
+}
+
+// mistakes are the reasons that are the caller's own.
+var mistakes = map[undertonev1.Reason]bool{
+	undertonev1.Reason_REASON_MALFORMED:    true,
+	undertonev1.Reason_REASON_UNKNOWN_JOB:  true,
+	undertonev1.Reason_REASON_UNKNOWN_NODE: true,
+	undertonev1.Reason_REASON_JOB_EXISTS:   true,
+}
+
+// explain puts what a server answered into words.
+func explain(err error, server string) error {
+	s, ok := status.FromError(err)
+	if err == nil || !ok {
+		return err
+	}
+	text := s.Message()
+	r := refusal(err)
+	if r.GetDetail() != "" {
+		text = r.GetDetail()
+	}
+	switch r.GetReason() {
+	case undertonev1.Reason_REASON_UNKNOWN_JOB:
+		text += " (undertone job list shows what there is)"
+	case undertonev1.Reason_REASON_UNKNOWN_NODE:
+		text += " (undertone status shows what there is)"
+	case undertonev1.Reason_REASON_NO_LEADER:
+		text += " (undertone status shows who leads)"
+	}
+	if mistakes[r.GetReason()] {
+		return usagef("%s", text)
+	}
+	switch s.Code() {
+	case codes.DeadlineExceeded:
+		text = "no answer in time (--timeout); whether it was done is open"
+	case codes.Canceled:
+		return errors.New("interrupted")
+	case codes.Unavailable:
+		if r == nil {
+			text = connectionProblem(err)
+		}
+	}
+	return fmt.Errorf("%s: %s", server, text)
+}
+
+// follow shows something again and again until it is interrupted or done.
+func follow(cmd *cobra.Command, every time.Duration, show func(w io.Writer) (done bool, err error)) error {
+	var last string
+	for {
+		var screen strings.Builder
+		done, err := show(&screen)
+		if err != nil {
+			if cmd.Context().Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if now := screen.String(); now != last {
+			if last != "" {
+				fmt.Fprintln(cmd.OutOrStdout())
+			}
+			if _, err := io.WriteString(cmd.OutOrStdout(), now); err != nil {
+				return err
+			}
+			last = now
+		}
+		if done {
+			return nil
+		}
+		select {
+		case <-cmd.Context().Done():
+			return nil
+		case <-time.After(every):
+		}
+	}
+}

@@ -1,0 +1,242 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/undertone-fl/undertone/aggregation"
+	"github.com/undertone-fl/undertone/aggregation/jobs"
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/server/board"
+	"github.com/undertone-fl/undertone/server/internal/solo"
+	"github.com/undertone-fl/undertone/server/metrics"
+	"github.com/undertone-fl/undertone/server/replication"
+)
+
+// drive runs a driver over a node until the test ends.
+func drive(t *testing.T, n *solo.Node) *metrics.Metrics {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	b := board.New(n)
+	m := metrics.New()
+	d := New(n, b, Config{Logger: slog.New(slog.DiscardHandler), Metrics: m, Tracer: noop.NewTracerProvider().Tracer("")})
+	done := make(chan struct{}, 2)
+	go func() { b.Run(ctx); done <- struct{}{} }()
+	go func() { d.Run(ctx); done <- struct{}{} }()
+	t.Cleanup(func() { cancel(); <-done; <-done })
+	return m
+}
+
+// fill adds members with contributions of zeros.
+func fill(t *testing.T, n *solo.Node, spec *rounds.Spec, round, attempt, members int) {
+	t.Helper()
+	if _, ok := n.Attempt(spec.Job, round, attempt, rounds.Collecting); !ok {
+		t.Fatalf("attempt %d at round %d is not opened", attempt, round)
+	}
+	c := rounds.Collect{Job: spec.Job, Round: round, Attempt: attempt,
+		Sum: rounds.BlobOf(aggregation.Pack(nil, make([]int64, spec.Releases[round-1].Length), spec.Width()))}
+	for k := range members {
+		c.Members = append(c.Members, rounds.ClientOf(fmt.Sprint("client-", k)))
+	}
+	n.Do(t, c)
+}
+
+func view(n *solo.Node, job string) (v rounds.JobView) {
+	n.View(func(m *rounds.Machine, _ uint64) { v, _ = m.Job(job) })
+	return v
+}
+
+func TestJobToItsEnd(t *testing.T) {
+	n := solo.New()
+	spec := n.Create(t, solo.Parameters(), solo.Terms("movies"))
+	drive(t, n)
+	for round := 1; round <= len(spec.Releases); round++ {
+		fill(t, n, spec, round, 1, spec.RoundSize)
+		if _, ok := n.Attempt(spec.Job, round, 1, rounds.Released); !ok {
+			t.Fatalf("round %d is not released", round)
+		}
+	}
+	v := view(n, spec.Job)
+	if v.State != rounds.Finished || len(v.Attempts) != len(spec.Releases) {
+		t.Errorf("%v after %d attempts", v.State, len(v.Attempts))
+	}
+	if _, err := jobs.State(spec, v.Released, v.Latest.Bytes); err != nil {
+		t.Errorf("the last state: %v", err)
+	}
+}
+
+// At the deadline a round closes with what it has.
+func TestDeadline(t *testing.T) {
+	n := solo.New()
+	terms := solo.Terms("movies")
+	terms.Deadline = 50 * time.Millisecond
+	spec := n.Create(t, solo.Parameters(), terms)
+	n.Do(t, rounds.OpenRound{Job: spec.Job, Round: 1, Attempt: 1})
+	fill(t, n, spec, 1, 1, spec.NMin)
+	drive(t, n)
+	if a, ok := n.Attempt(spec.Job, 1, 1, rounds.Released); !ok || a.Members != spec.NMin {
+		t.Errorf("attempt: %+v", a)
+	}
+}
+
+// Promise 6: with too few nothing is released; and promise 2: it stays charged.
+// There are as many further attempts as the budget has to spare, then the job is
+// held, until an operator decides.
+func TestTooFew(t *testing.T) {
+	n := solo.New()
+	terms := solo.Terms("movies")
+	terms.Deadline, terms.Spare = 5*time.Millisecond, 1
+	spec := n.Create(t, solo.Parameters(), terms)
+	room := spec.Budget
+	for _, r := range spec.Releases {
+		room -= r.Charge
+	}
+	affordable := 1 + int(room/spec.Releases[0].Charge)
+	// The deadline comes when all but one have contributed; after the attempt by
+	// hand was opened, all.
+	n.Around = func(c rounds.Command, apply func() (uint64, error)) (uint64, error) {
+		if c, ok := c.(rounds.CloseRound); ok {
+			members := spec.NMin - 1
+			if c.Attempt > affordable {
+				members++
+			}
+			fill(t, n, spec, c.Round, c.Attempt, members)
+		}
+		return apply()
+	}
+	m := drive(t, n)
+	for start := time.Now(); testutil.ToFloat64(m.Held.WithLabelValues(spec.Job)) != 1; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 30*time.Second {
+			t.Fatal("the job is not held")
+		}
+	}
+	v := view(n, spec.Job)
+	if affordable < 2 || len(v.Attempts) != affordable || v.Released != 0 || v.State != rounds.Running {
+		t.Errorf("%d attempts, want %d; %d released, state %v", len(v.Attempts), affordable, v.Released, v.State)
+	}
+	for _, a := range v.Attempts {
+		if a.Phase != rounds.Failed || a.Members != spec.NMin-1 {
+			t.Errorf("%+v", a)
+		}
+	}
+	if want := accounting.NanoRho(affordable) * spec.Releases[0].Charge; v.Spent != want {
+		t.Errorf("%v spent, want %v", v.Spent, want)
+	}
+	n.Do(t, rounds.OpenRound{Job: spec.Job, Round: 1, Attempt: affordable + 1})
+	if _, ok := n.Attempt(spec.Job, 1, affordable+1, rounds.Released); !ok {
+		t.Error("the attempt that was opened by hand is not released")
+	}
+}
+
+// What fails for want of a leader, or with an unknown outcome, is tried again.
+func TestUnknownOutcomes(t *testing.T) {
+	n := solo.New()
+	var count int
+	n.Around = func(_ rounds.Command, apply func() (uint64, error)) (uint64, error) {
+		switch count++; count % 3 {
+		case 1:
+			return 0, replication.ErrNoLeader
+		case 2:
+			_, _ = apply()
+			return 0, replication.ErrIndeterminate
+		}
+		return apply()
+	}
+	spec := n.Create(t, solo.Parameters(), solo.Terms("movies"))
+	drive(t, n)
+	for round := 1; round <= len(spec.Releases); round++ {
+		fill(t, n, spec, round, 1, spec.RoundSize)
+	}
+	if _, ok := n.Attempt(spec.Job, len(spec.Releases), 1, rounds.Released); !ok {
+		t.Fatal("the job does not end")
+	}
+	if v := view(n, spec.Job); len(v.Attempts) != len(spec.Releases) {
+		t.Errorf("%d attempts for %d rounds", len(v.Attempts), len(spec.Releases))
+	}
+}
+
+// Who does not lead does nothing; who begins to lead goes on.
+func TestLeadership(t *testing.T) {
+	n := solo.New()
+	n.Lead(false)
+	spec := n.Create(t, solo.Parameters(), solo.Terms("movies"))
+	n.Around = func(c rounds.Command, apply func() (uint64, error)) (uint64, error) {
+		if leading, _ := n.Leading(); !leading {
+			t.Errorf("%T of a follower", c)
+		}
+		return apply()
+	}
+	drive(t, n)
+	n.SetNotReady("just another change")
+	n.Lead(true)
+	fill(t, n, spec, 1, 1, spec.RoundSize)
+	if _, ok := n.Attempt(spec.Job, 1, 1, rounds.Released); !ok {
+		t.Error("round 1 is not released")
+	}
+}
+
+// A state that cannot be computed fails the attempt with the reason.
+func TestNoNextState(t *testing.T) {
+	n := solo.New()
+	terms := solo.Terms("movies")
+	spec, raw := solo.Spec(t, solo.Parameters(), terms)
+	n.Do(t, rounds.CreateJob{Spec: raw, State: rounds.BlobOf([]byte("no state of any method"))})
+	n.Do(t, rounds.Run{Job: spec.Job})
+	drive(t, n)
+	fill(t, n, spec, 1, 1, spec.RoundSize)
+	if a, ok := n.Attempt(spec.Job, 1, 1, rounds.Failed); !ok || a.Why == "" {
+		t.Errorf("attempt: %+v", a)
+	}
+}
+
+func TestNext(t *testing.T) {
+	terms := solo.Terms("movies")
+	terms.Deadline = time.Minute
+	spec, _ := solo.Spec(t, solo.Parameters(), terms)
+	spare := *spec
+	spare.Budget += spec.Releases[0].Charge
+	failed := rounds.Attempt{Round: 1, Attempt: 1, Phase: rounds.Failed}
+	for _, c := range []struct {
+		name  string
+		job   board.Job
+		want  move
+		after time.Duration
+	}{
+		{"new", board.Job{Spec: spec, State: rounds.Running}, open, 0},
+		{"paused", board.Job{Spec: spec, State: rounds.Paused}, rest, 0},
+		{"exhausted", board.Job{Spec: spec, State: rounds.Exhausted}, rest, 0},
+		{"collects", board.Job{Spec: spec, State: rounds.Running, Last: rounds.Attempt{Round: 1, Attempt: 1, Phase: rounds.Collecting}}, closing, time.Minute},
+		{"collects though paused", board.Job{Spec: spec, State: rounds.Paused, Last: rounds.Attempt{Round: 1, Attempt: 1, Phase: rounds.Collecting}}, closing, time.Minute},
+		{"closed", board.Job{Spec: spec, State: rounds.Paused, Last: rounds.Attempt{Round: 1, Attempt: 1, Phase: rounds.Closed}}, release, 0},
+		{"released", board.Job{Spec: spec, State: rounds.Running, Released: 1, Last: rounds.Attempt{Round: 1, Attempt: 1, Phase: rounds.Released}}, open, 0},
+		{"finished", board.Job{Spec: spec, State: rounds.Finished, Released: len(spec.Releases)}, rest, 0},
+		{"failed, nothing to spare", board.Job{Spec: spec, State: rounds.Running, Spent: spec.Releases[0].Charge, Last: failed}, held, 0},
+		{"failed, an attempt to spare", board.Job{Spec: &spare, State: rounds.Running, Spent: spec.Releases[0].Charge, Last: failed}, open, time.Minute},
+		{"failed and paused", board.Job{Spec: &spare, State: rounds.Paused, Last: failed}, rest, 0},
+	} {
+		if got, after := next(&c.job); got != c.want || after != c.after {
+			t.Errorf("%s: %v after %v, want %v after %v", c.name, got, after, c.want, c.after)
+		}
+	}
+}
+
+func TestReasonsAreOneLine(t *testing.T) {
+	if got := oneLine(errors.New("no\nstate:\t7")); got != "no state: 7" {
+		t.Errorf("%q", got)
+	}
+	long := make([]byte, 1000)
+	for i := range long {
+		long[i] = "\u00e9"[i%2]
+	}
+	if got := oneLine(errors.New(string(long) + "x")); len(got) > 200 {
+		t.Errorf("%d bytes", len(got))
+	}
+}

@@ -1,0 +1,243 @@
+package replication
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/undertone-fl/undertone/proto/identity"
+)
+
+const (
+	// raftProtocol and the cluster's name are what TLS negotiates for raft's own
+	// connections, so that nodes of two clusters never share a log.
+	raftProtocol = "undertone-raft/"
+	grpcProtocol = "h2"
+
+	handshakeTimeout = 10 * time.Second
+	// handshakes bounds those under way: whoever connects and says nothing takes
+	// one for handshakeTimeout.
+	handshakes = 256
+)
+
+// port is the one port that nodes reach one another on: TLS with node
+// certificates on both sides, then raft's protocol or grpc, as negotiated.
+type port struct {
+	listener  net.Listener
+	advertise address
+	bearer    *identity.Bearer
+	protocol  string // raft's
+	dial      func(ctx context.Context, address string) (net.Conn, error)
+	failed    func(remote net.Addr, err error)
+
+	raft, grpc *queue
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{} // nil once closed
+}
+
+func newPort(l net.Listener, advertise, cluster string, b *identity.Bearer,
+	dial func(context.Context, string) (net.Conn, error), failed func(net.Addr, error)) *port {
+	p := &port{
+		listener: l, advertise: address(advertise), bearer: b, protocol: raftProtocol + cluster,
+		dial: dial, failed: failed, conns: map[net.Conn]struct{}{},
+	}
+	p.raft, p.grpc = newQueue(p.advertise), newQueue(p.advertise)
+	go p.accept()
+	return p
+}
+
+func (p *port) accept() {
+	slots := make(chan struct{}, handshakes)
+	for {
+		conn, err := p.listener.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				p.close()
+				return
+			}
+			time.Sleep(10 * time.Millisecond) // out of descriptors, say
+			continue
+		}
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots }()
+			if err := p.admit(conn); err != nil {
+				p.failed(conn.RemoteAddr(), err)
+				conn.Close()
+			}
+		}()
+	}
+}
+
+// admit finishes the handshake and hands the connection to whom it is for.
+func (p *port) admit(conn net.Conn) error {
+	c := p.bearer.ServerTLS(identity.Node)
+	c.NextProtos = []string{p.protocol, grpcProtocol}
+	t := tls.Server(conn, c)
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	if err := t.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	q := p.grpc
+	switch t.ConnectionState().NegotiatedProtocol {
+	case p.protocol:
+		q = p.raft
+	case grpcProtocol:
+	default:
+		return errors.New("it speaks no protocol of ours")
+	}
+	tracked := &trackedConn{Conn: t, port: p}
+	p.mu.Lock()
+	closed := p.conns == nil
+	if !closed {
+		p.conns[tracked] = struct{}{}
+	}
+	p.mu.Unlock()
+	if closed || !q.put(tracked) {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// close closes the port and every connection that came in by it.
+func (p *port) close() {
+	p.listener.Close()
+	p.raft.Close()
+	p.grpc.Close()
+	p.mu.Lock()
+	conns := p.conns
+	p.conns = nil
+	p.mu.Unlock()
+	for c := range conns {
+		c.(*trackedConn).Conn.Close()
+	}
+}
+
+// connect makes a connection to a node for raft, and checks its name: an
+// address that is another node's by now must not count as this one's vote.
+func (p *port) connect(ctx context.Context, name, addr string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := p.dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := p.bearer.ClientTLS()
+	c.ServerName = host
+	c.NextProtos = []string{p.protocol}
+	t := tls.Client(conn, c)
+	if err := t.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, p.bearer.Explain(err)
+	}
+	state := t.ConnectionState()
+	id, err := identity.FromConnection(&state)
+	if err == nil && id.Name != name {
+		err = fmt.Errorf("%s is node %q, not %q", addr, id.Name, name)
+	}
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// trackedConn is a connection that the port closes with itself.
+type trackedConn struct {
+	net.Conn
+	port *port
+}
+
+func (c *trackedConn) Close() error {
+	c.port.mu.Lock()
+	delete(c.port.conns, c)
+	c.port.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// address is a host:port as a net.Addr.
+type address string
+
+func (a address) Network() string { return "tcp" }
+func (a address) String() string  { return string(a) }
+
+// queue is a net.Listener of connections that are accepted already.
+type queue struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newQueue(a net.Addr) *queue {
+	return &queue{addr: a, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (q *queue) put(c net.Conn) bool {
+	select {
+	case q.conns <- c:
+		return true
+	case <-q.done:
+		return false
+	}
+}
+
+func (q *queue) Accept() (net.Conn, error) {
+	select {
+	case c := <-q.conns:
+		return c, nil
+	case <-q.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (q *queue) Close() error   { q.once.Do(func() { close(q.done) }); return nil }
+func (q *queue) Addr() net.Addr { return q.addr }
+
+// streams is the port as raft's network transport sees it.
+type streams struct {
+	*queue
+	port *port
+}
+
+func (s streams) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	name, addr, err := split(target)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return s.port.connect(ctx, name, addr)
+}
+
+// admitted is what grpc's server takes for a handshake: the port has done it.
+type admitted struct {
+	credentials.TransportCredentials
+}
+
+func (admitted) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	t, ok := c.(*trackedConn)
+	if !ok {
+		return nil, nil, errors.New("not a connection of the node port")
+	}
+	return c, credentials.TLSInfo{
+		State:          t.Conn.(*tls.Conn).ConnectionState(),
+		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+	}, nil
+}
+
+func (admitted) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+}
+func (a admitted) Clone() credentials.TransportCredentials { return a }

@@ -1,0 +1,313 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
+	"github.com/undertone-fl/undertone/server/board"
+	"github.com/undertone-fl/undertone/server/ingest"
+	"github.com/undertone-fl/undertone/server/refusal"
+	"github.com/undertone-fl/undertone/server/replication"
+)
+
+// participant is what clients use.
+type participant struct {
+	rpc.UnimplementedParticipantServiceServer
+	*Service
+}
+
+const (
+	longestPoll = time.Minute
+	// mostKnown bounds what a poll may list.
+	mostKnown = 4096
+)
+
+// Poll implements ParticipantService. Those who wait share the board's edition,
+// and wake when there is another one: not at every contribution.
+func (p *participant) Poll(ctx context.Context, req *undertonev1.PollRequest) (*undertonev1.PollResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Known) > mostKnown {
+		return nil, refusal.New(undertonev1.Reason_REASON_MALFORMED, "known: more than %d entries", mostKnown)
+	}
+	if err := ingest.CatchUp(ctx, p.node, req.MinIndex); err != nil {
+		return nil, err
+	}
+	known := make(map[string]*undertonev1.Participation, len(req.Known))
+	for _, k := range req.Known {
+		known[k.Job] = latest(known[k.Job], k)
+	}
+	late := time.NewTimer(min(time.Duration(min(req.WaitMs, uint64(longestPoll.Milliseconds())))*time.Millisecond, longestPoll))
+	defer late.Stop()
+	waiting := req.WaitMs > 0
+	for {
+		edition, index := p.board.At(req.MinIndex)
+		switch ready := len(edition.NotReady) == 0; {
+		case ready && (!waiting || somethingNew(edition, known)):
+			return p.work(edition, index, who.client), nil
+		case !waiting:
+			return nil, notReady(edition.NotReady)
+		}
+		select {
+		case <-edition.Next:
+		case <-late.C:
+			waiting = false
+		case <-p.stopping:
+			return nil, replication.ErrStopped
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// latest returns the later one of two participations in a job.
+func latest(a, b *undertonev1.Participation) *undertonev1.Participation {
+	if a == nil || b.Round > a.Round || b.Round == a.Round && b.Attempt > a.Attempt {
+		return b
+	}
+	return a
+}
+
+// somethingNew reports whether a round is open that the client does not know.
+// Rounds go on in order, so what comes after the latest that it knows is new.
+func somethingNew(e *board.Edition, known map[string]*undertonev1.Participation) bool {
+	for i := range e.Jobs {
+		j := &e.Jobs[i]
+		if !j.Collecting() {
+			continue
+		}
+		k := known[j.Name]
+		if k == nil || uint32(j.Last.Round) != k.Round || uint32(j.Last.Attempt) != k.Attempt {
+			return true
+		}
+	}
+	return false
+}
+
+// work lists what is open.
+func (p *participant) work(e *board.Edition, index uint64, client rounds.ClientID) *undertonev1.PollResponse {
+	resp := &undertonev1.PollResponse{Index: index}
+	now := time.Now()
+	for i := range e.Jobs {
+		j := &e.Jobs[i]
+		if !j.Collecting() {
+			continue
+		}
+		resp.Work = append(resp.Work, &undertonev1.Work{
+			Job:         j.Name,
+			Round:       uint32(j.Last.Round),
+			Attempt:     uint32(j.Last.Attempt),
+			SpecDigest:  j.SpecDigest[:],
+			StateDigest: j.Latest[:],
+			StateSize:   uint64(j.LatestSize),
+			RemainingMs: uint64(j.Remaining(now).Milliseconds()),
+		})
+	}
+	if len(resp.Work) > 0 {
+		p.node.View(func(m *rounds.Machine, _ uint64) {
+			for _, w := range resp.Work {
+				w.Counted, _ = m.Member(w.Job, int(w.Round), int(w.Attempt), client)
+			}
+		})
+	}
+	return resp
+}
+
+// GetSpec implements ParticipantService.
+func (p *participant) GetSpec(_ context.Context, req *undertonev1.GetSpecRequest) (*undertonev1.GetSpecResponse, error) {
+	resp := new(undertonev1.GetSpecResponse)
+	err := p.view(req.Job, func(_ *rounds.Machine, job *rounds.JobView, _ uint64) { resp.Spec = job.Raw.Bytes })
+	return resp, err
+}
+
+// FetchState implements ParticipantService. Only the latest state is kept.
+func (p *participant) FetchState(req *undertonev1.FetchStateRequest, stream grpc.ServerStreamingServer[undertonev1.FetchStateResponse]) error {
+	if err := ingest.CatchUp(stream.Context(), p.node, req.MinIndex); err != nil {
+		return err
+	}
+	var (
+		first undertonev1.FetchStateResponse
+		state rounds.Blob
+	)
+	err := p.view(req.Job, func(_ *rounds.Machine, job *rounds.JobView, index uint64) {
+		state = job.Latest // its bytes never change
+		first.Version, first.Index = uint32(job.Released), index
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case req.Latest && req.Version == 0 && len(req.Digest) == 0:
+	case req.Version < first.Version:
+		return refusal.New(undertonev1.Reason_REASON_SUPERSEDED, "state %d is no longer kept: %d is the latest", req.Version, first.Version)
+	case req.Version > first.Version:
+		return refusal.New(undertonev1.Reason_REASON_BEHIND, "this node has not seen state %d", req.Version)
+	case len(req.Digest) > 0 && !bytes.Equal(req.Digest, state.Digest[:]):
+		return refusal.New(undertonev1.Reason_REASON_WRONG_DIGEST, "state %d has another digest", req.Version)
+	}
+	if req.Offset > uint64(len(state.Bytes)) {
+		return refusal.New(undertonev1.Reason_REASON_MALFORMED, "offset: beyond the %d bytes of the state", len(state.Bytes))
+	}
+	first.Digest, first.Size = state.Digest[:], uint64(len(state.Bytes))
+	rest := state.Bytes[req.Offset:]
+	for msg := &first; ; msg = new(undertonev1.FetchStateResponse) {
+		n := min(len(rest), pieceSize)
+		msg.Chunk, rest = rest[:n], rest[n:]
+		if err := stream.Send(msg); err != nil {
+			return err
+		}
+		if len(rest) == 0 {
+			return nil
+		}
+	}
+}
+
+// Submit implements ParticipantService.
+func (p *participant) Submit(ctx context.Context, req *undertonev1.SubmitRequest) (*undertonev1.SubmitResponse, error) {
+	h, err := header(ctx, req.Header)
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.ingest.Submit(ctx, h, req.Payload)
+	if err != nil {
+		return nil, err
+	}
+	return &undertonev1.SubmitResponse{Index: r.Index, Duplicate: r.Duplicate}, nil
+}
+
+const (
+	// An upload may take uploadPatience, and as long as slowestUpload takes.
+	uploadPatience = 30 * time.Second
+	slowestUpload  = 64 << 10 // bytes a second
+)
+
+// errSlow ends an upload that takes too long.
+var errSlow = status.Error(codes.DeadlineExceeded, "the upload takes too long")
+
+// SubmitLarge implements ParticipantService.
+func (p *participant) SubmitLarge(stream grpc.ClientStreamingServer[undertonev1.SubmitLargeRequest, undertonev1.SubmitLargeResponse]) error {
+	ctx := stream.Context()
+	pieces := receive(ctx, stream)
+	late := time.NewTimer(uploadPatience)
+	defer late.Stop()
+	next := func() (*undertonev1.SubmitLargeRequest, error) {
+		select {
+		case r := <-pieces:
+			return r.msg, r.err
+		case <-late.C:
+			return nil, errSlow
+		}
+	}
+
+	msg, err := next()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	h, err := header(ctx, msg.GetHeader())
+	if err != nil {
+		return err
+	}
+	upload, receipt, err := p.ingest.Begin(ctx, h)
+	if err != nil {
+		return err
+	}
+	if receipt != nil {
+		return acknowledge(stream, *receipt)
+	}
+	late.Reset(uploadPatience + time.Duration(upload.Size()/slowestUpload)*time.Second)
+	for {
+		msg, err := next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil && msg.GetHeader() != nil {
+			err = refusal.New(undertonev1.Reason_REASON_MALFORMED, "header: a second one")
+		}
+		if err == nil {
+			err = upload.Write(msg.GetPiece())
+		}
+		if err != nil {
+			upload.Abort()
+			return err
+		}
+	}
+	r, err := upload.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	return acknowledge(stream, r)
+}
+
+func acknowledge(stream grpc.ClientStreamingServer[undertonev1.SubmitLargeRequest, undertonev1.SubmitLargeResponse], r ingest.Receipt) error {
+	return stream.SendAndClose(&undertonev1.SubmitLargeResponse{Index: r.Index, Duplicate: r.Duplicate})
+}
+
+type received struct {
+	msg *undertonev1.SubmitLargeRequest
+	err error
+}
+
+// receive hands on what a stream brings, so that its reader can stop waiting.
+// It ends with the stream, which ends when its handler returns.
+func receive(ctx context.Context, stream grpc.ClientStreamingServer[undertonev1.SubmitLargeRequest, undertonev1.SubmitLargeResponse]) <-chan received {
+	ch := make(chan received)
+	go func() {
+		for {
+			msg, err := stream.Recv()
+			select {
+			case ch <- received{msg, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return ch
+}
+
+// header checks a header's form. The contribution is the caller's own, whatever
+// else the request says.
+func header(ctx context.Context, h *undertonev1.SubmitHeader) (ingest.Header, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return ingest.Header{}, err
+	}
+	if h == nil {
+		return ingest.Header{}, refusal.New(undertonev1.Reason_REASON_MALFORMED, "header: missing")
+	}
+	if len(h.StateDigest) != len(rounds.Digest{}) {
+		return ingest.Header{}, refusal.New(undertonev1.Reason_REASON_MALFORMED, "state_digest: %d bytes instead of %d", len(h.StateDigest), len(rounds.Digest{}))
+	}
+	return ingest.Header{
+		Key:      ingest.Key{Job: h.Job, Round: int(h.Round), Attempt: int(h.Attempt)},
+		Client:   who.client,
+		State:    rounds.Digest(h.StateDigest),
+		Checksum: h.Checksum,
+		MinIndex: h.MinIndex,
+	}, nil
+}
+
+func unknownJob(name string) error {
+	return refusal.New(undertonev1.Reason_REASON_UNKNOWN_JOB, "no job %.64q", name)
+}
+
+func notReady(why []string) error {
+	e := refusal.New(undertonev1.Reason_REASON_NO_LEADER, "not ready: %s", strings.Join(why, ", "))
+	e.RetryAfter = 200 * time.Millisecond
+	return e
+}

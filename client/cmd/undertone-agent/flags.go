@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,7 +22,7 @@ type flags struct {
 	json bool
 
 	servers                     []string
-	certificates                string
+	identity                    string
 	certificate, key, authority string
 	jobs                        []string
 	trust                       []string
@@ -60,7 +61,7 @@ func (f *flags) addSamples(cmd *cobra.Command) {
 // addUsers adds what many users in one process take.
 func (f *flags) addUsers(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.users, "users", "", "many users: a CSV file of all their samples, with their certificates in --certificates/NAME; or a folder with a folder of each: its certificate, and samples.csv")
+	fl.StringVar(&f.users, "users", "", "many users: a CSV file of all their samples, with their certificates in --identity/NAME; or a folder with a folder of each: its certificate, and samples.csv")
 	fl.IntVar(&f.workers, "workers", 0, "users at a time (default: twice the processors)")
 	fl.Float64Var(&f.train, "train", 0, "with --users FILE, how many of a user's rows to learn from, or below 1 what fraction; the others are held out, and measured (default: all)")
 	fl.Uint64Var(&f.seed, "seed", 1, "of the choice of --train")
@@ -71,16 +72,16 @@ func (f *flags) addUsers(cmd *cobra.Command) {
 func (f *flags) addNetwork(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.servers, "server", nil, "host:port of the cluster's nodes, as many as are known")
-	fl.StringVar(&f.certificates, "certificates", "", "folder of tls.crt, tls.key and ca.crt")
-	fl.StringVar(&f.certificate, "certificate", "", "certificate file, in place of --certificates")
-	fl.StringVar(&f.key, "key", "", "key file")
-	fl.StringVar(&f.authority, "authority", "", "file of the authorities of the servers' certificates")
+	fl.StringVar(&f.identity, "identity", "", "folder of tls.crt, tls.key and ca.crt; with --users FILE the folder of such folders, named as the users")
+	fl.StringVar(&f.certificate, "cert", "", "certificate file, instead of --identity's")
+	fl.StringVar(&f.key, "key", "", "key file, instead of --identity's")
+	fl.StringVar(&f.authority, "ca", "", "file of the servers' authority, instead of --identity's")
 	fl.StringSliceVar(&f.jobs, "job", nil, "jobs to take part in (default: all that are open)")
 	fl.StringSliceVar(&f.trust, "trust", nil, "trust modes to take part in: distributed, central, local (default: all)")
 	fl.DurationVar(&f.patience, "patience", time.Minute, "how long to go on trying while no server answers")
 	fl.StringVar(&f.log, "log", "warn", "what to log on stderr: debug, info, warn, error, off")
-	mark(cmd.MarkFlagDirname("certificates"))
-	for _, name := range []string{"certificate", "key", "authority"} {
+	mark(cmd.MarkFlagDirname("identity"))
+	for _, name := range []string{"cert", "key", "ca"} {
 		mark(cmd.MarkFlagFilename(name, "pem", "crt", "key"))
 	}
 	mark(cmd.RegisterFlagCompletionFunc("trust", cobra.FixedCompletions(trustModes, cobra.ShellCompDirectiveNoFileComp)))
@@ -149,16 +150,19 @@ func (f *flags) device(stderr io.Writer) (client.Config, error) {
 	return c, err
 }
 
+// files are those of --identity, but for those that are named alone.
 func (f *flags) files() (identity.Files, error) {
-	switch {
-	case f.certificates != "" && (f.certificate != "" || f.key != "" || f.authority != ""):
-		return identity.Files{}, flagMistake("certificates", "stands for --certificate, --key and --authority")
-	case f.certificates != "":
-		return identity.In(f.certificates), nil
-	case f.certificate == "" || f.key == "" || f.authority == "":
-		return identity.Files{}, flagMistake("certificates", "is missing: the folder of tls.crt, tls.key and ca.crt")
+	var files identity.Files
+	if f.identity != "" {
+		files = identity.In(f.identity)
 	}
-	return identity.Files{Certificate: f.certificate, Key: f.key, Authority: f.authority}, nil
+	files.Certificate = cmp.Or(f.certificate, files.Certificate)
+	files.Key = cmp.Or(f.key, files.Key)
+	files.Authority = cmp.Or(f.authority, files.Authority)
+	if files.Certificate == "" || files.Key == "" || files.Authority == "" {
+		return files, flagMistake("identity", "is missing: the folder of tls.crt, tls.key and ca.crt")
+	}
+	return files, nil
 }
 
 // samples are those of --data. That they can be read is tried at once: later it

@@ -126,8 +126,8 @@ func (f *flags) table(c *crowd, base client.Config, network bool) error {
 	if f.dir == "" {
 		return flagMistake("dir", "is missing: the folder of the users' folders")
 	}
-	if network && f.certificates == "" {
-		return flagMistake("certificates", "is missing: the folder of the users' certificates")
+	if network && f.identity == "" {
+		return flagMistake("identity", "is missing: the folder of the users' certificates")
 	}
 	items, err := f.catalogue()
 	if err != nil {
@@ -150,7 +150,7 @@ func (f *flags) table(c *crowd, base client.Config, network bool) error {
 		}
 		u := &user{name: name, config: base}
 		u.config.Dir = filepath.Join(f.dir, "user-"+folderName(name))
-		u.config.Identity = identity.In(filepath.Join(f.certificates, folderName(name)))
+		u.config.Identity = identity.In(filepath.Join(f.identity, folderName(name)))
 		u.config.Samples = t.Samples(name)
 		if held != nil {
 			u.held = held.Rows(name)

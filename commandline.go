@@ -106,10 +106,12 @@ func flagError(cmd *cobra.Command, err error) error {
 // kind says what a flag of a pflag type wants.
 func kind(flagType string) string {
 	switch flagType {
-	case "int":
+	case "int", "int64":
 		return "a whole number"
-	case "uint64":
+	case "uint", "uint32", "uint64":
 		return "a whole number from 0 up"
+	case "duration":
+		return "a time such as 90s or 10m"
 	case "float64":
 		return "a number"
 	case "bool":

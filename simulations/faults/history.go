@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -223,7 +224,7 @@ func (h *history) settle(spec *rounds.Spec, a *undertonev1.Attempt, clients int)
 		return out
 	}
 	if !linearizable(seen, members, clients) {
-		h.violations = append(h.violations, fmt.Sprintf("%v: no order of the calls explains their answers", k))
+		h.violations = append(h.violations, fmt.Sprintf("%v: no order of the calls explains their answers: %s", k, seen.describe(members)))
 	}
 	return out
 }
@@ -270,6 +271,29 @@ func match(spec *rounds.Spec, k attemptKey, a *undertonev1.Attempt, in, maybe []
 	return search(0, more)
 }
 
+// describe lists the calls, by their beginning, in milliseconds from the first.
+func (h *attemptHistory) describe(members []int) string {
+	calls := slices.SortedFunc(slices.Values(h.calls), func(a, b *call) int { return a.begin.Compare(b.begin) })
+	var out strings.Builder
+	since := func(t time.Time) int64 { return t.Sub(calls[0].begin).Milliseconds() }
+	for _, c := range calls {
+		what := "no answer"
+		switch a := c.answer; {
+		case a.kind == counted && a.duplicate:
+			what = "counted before"
+		case a.kind == counted:
+			what = "counted"
+		case a.kind == refused && a.told:
+			what = fmt.Sprintf("over, counted %t", a.in)
+		case a.kind == refused:
+			what = "over"
+		}
+		fmt.Fprintf(&out, "client %d from %d to %d: %s; ", c.client, since(c.begin), since(c.end), what)
+	}
+	fmt.Fprintf(&out, "seen closed at %d with members %v", since(h.closed), members)
+	return out.String()
+}
+
 // roundState is an attempt to the model: the set of clients in its sum, a bit
 // each, and whether it still collects.
 type roundState struct {
@@ -290,10 +314,9 @@ var model = porcupine.Model{
 		}
 		bit := uint64(1) << input.(int)
 		switch a := output.(answer); {
-		case a.kind == counted && a.duplicate:
-			return s.members&bit != 0, s
 		case a.kind == counted:
-			if s.members&bit != 0 { // a call that waited beside the one that was counted
+			// As a duplicate or not: a server may itself have sent twice.
+			if s.members&bit != 0 {
 				return true, s
 			}
 			return !s.closed, roundState{s.members | bit, s.closed}

@@ -95,8 +95,9 @@ var faults = []fault{
 			select {
 			case <-n.Exited():
 			case <-time.After(10 * time.Second):
-				r.history.violation("%s does not end on SIGTERM", n.Name)
-				n.Kill()
+				r.history.violation("%s does not end on SIGTERM; its log has the stacks", n.Name)
+				n.Signal(syscall.SIGQUIT)
+				<-n.Exited()
 			}
 			if err := n.Start(); err != nil {
 				r.history.violation("%s does not start: %v", n.Name, err)

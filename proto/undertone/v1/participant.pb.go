@@ -789,7 +789,7 @@ func (*SubmitLargeRequest_Piece) isSubmitLargeRequest_Part() {}
 type SubmitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Index uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	// It was there already: this was a retry.
+	// It was there already: this was a retry, the client's or a server's own.
 	Duplicate     bool `protobuf:"varint,2,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -78,9 +78,9 @@ func BenchmarkUpdates(b *testing.B) {
 
 func benchmarkUpdates(b *testing.B, nodes int) {
 	const (
-		clients     = 96
-		outstanding = 4 // of each
-		jobs        = 240
+		clients = 600
+		jobs    = 80
+		atATime = 3
 	)
 	c := startCluster(b, nodes, func(s *server.Config) { s.ClientRate, s.ClientBurst = 1e6, 1e6 })
 	p := solo.Parameters()
@@ -112,27 +112,47 @@ func benchmarkUpdates(b *testing.B, nodes int) {
 		_, err = servers[k].Poll(b.Context(), new(undertonev1.PollRequest))
 		must(b, err)
 	}
+	// A client contributes to a round once, so there are many rounds; they are
+	// contributed to a few at a time, as rounds are.
+	contributed := make([]atomic.Int64, jobs)
+	full := make([]chan struct{}, jobs)
+	for i := range full {
+		full[i] = make(chan struct{})
+	}
+	var used int
 	for range b.N {
-		calls := measure(clients, outstanding, 3*time.Second, func(k, _ int) bool {
-			_, err := references[k].GetSpec(b.Context(), new(undertonev1.GetSpecRequest))
-			return err == nil
-		})
-		updates := measure(clients, outstanding, 10*time.Second, func(k, i int) bool {
-			if i >= len(works) {
-				return false
-			}
-			w := works[i]
-			_, err := servers[k].Submit(b.Context(), &undertonev1.SubmitRequest{Payload: payload, Header: &undertonev1.SubmitHeader{
-				Job: w.Job, Round: w.Round, Attempt: w.Attempt, StateDigest: w.StateDigest, Checksum: checksum,
-			}})
-			if err != nil {
-				b.Error(err)
-			}
-			return err == nil
-		})
-		b.ReportMetric(calls, "calls/s")
-		b.ReportMetric(updates, "updates/s")
-		b.ReportMetric(updates/calls, "updates/call")
+		var calls, updates rate
+		for used < jobs {
+			calls.measure(clients, time.Second, func(k, _ int) bool {
+				_, err := references[k].GetSpec(b.Context(), new(undertonev1.GetSpecRequest))
+				return err == nil
+			})
+			first := used
+			used = min(used+10, jobs)
+			updates.measure(clients, time.Minute, func(k, i int) bool {
+				i += first
+				if i >= used {
+					return false
+				}
+				if i >= atATime {
+					<-full[i-atATime]
+				}
+				w := works[i]
+				_, err := servers[k].Submit(b.Context(), &undertonev1.SubmitRequest{Payload: payload, Header: &undertonev1.SubmitHeader{
+					Job: w.Job, Round: w.Round, Attempt: w.Attempt, StateDigest: w.StateDigest, Checksum: checksum,
+				}})
+				if err != nil {
+					b.Error(err)
+				}
+				if contributed[i].Add(1) == clients {
+					close(full[i])
+				}
+				return true
+			})
+		}
+		b.ReportMetric(calls.perSecond(), "calls/s")
+		b.ReportMetric(updates.perSecond(), "updates/s")
+		b.ReportMetric(updates.perSecond()/calls.perSecond(), "updates/call")
 		for i := range c.nodes {
 			b.Logf("node-%d: %.0f contributions a batch, %.1f ms a commit", i,
 				c.metric(i, "undertone_batch_members_sum")/c.metric(i, "undertone_batch_members_count"),
@@ -147,7 +167,7 @@ func benchmarkUpdates(b *testing.B, nodes int) {
 //
 //	go test -run '^$' -bench LargeUpdates -benchtime 1x ./server
 func BenchmarkLargeUpdates(b *testing.B) {
-	const clients = 4
+	const clients = 16
 	c := startCluster(b, 1, func(s *server.Config) { s.ClientRate, s.ClientBurst = 1e6, 1e6 })
 	p := solo.Parameters()
 	p.Dim, p.Sketch = 109_227, 2
@@ -189,46 +209,51 @@ func BenchmarkLargeUpdates(b *testing.B) {
 		return err
 	}
 	for range b.N {
-		reference := measure(clients, 1, 3*time.Second, func(k, _ int) bool {
-			return send(references[k], works[0]) == nil
-		})
-		updates := measure(clients, 1, 10*time.Second, func(k, i int) bool {
-			if i >= len(works) {
-				return false
-			}
-			err := send(servers[k], works[i])
-			if err != nil {
-				b.Error(err)
-			}
-			return err == nil
-		})
-		b.ReportMetric(reference*float64(len(payload))/1e6, "reference-MB/s")
-		b.ReportMetric(updates*float64(len(payload))/1e6, "updates-MB/s")
-		b.ReportMetric(updates/reference, "updates/stream")
+		var streams, updates rate
+		for first := 0; first < len(works); first += 4 {
+			streams.measure(clients, time.Second, func(k, _ int) bool {
+				return send(references[k], works[0]) == nil
+			})
+			updates.measure(clients, time.Minute, func(k, i int) bool {
+				if i == 4 {
+					return false
+				}
+				err := send(servers[k], works[first+i])
+				if err != nil {
+					b.Error(err)
+				}
+				return err == nil
+			})
+		}
+		size := float64(len(payload)) / 1e6
+		b.ReportMetric(streams.perSecond()*size, "stream-MB/s")
+		b.ReportMetric(updates.perSecond()*size, "updates-MB/s")
+		b.ReportMetric(updates.perSecond()/streams.perSecond(), "updates/stream")
 	}
 }
 
-// measure runs call from several goroutines of each of several clients until it
-// returns false or the time is over, and returns how often a second it returned
-// true. A client's calls are numbered.
-func measure(clients, outstanding int, d time.Duration, call func(client, number int) bool) float64 {
-	var (
-		wg    sync.WaitGroup
-		done  atomic.Int64
-		start = time.Now()
-	)
+// rate is how often something happened in how long, over several measurements.
+type rate struct {
+	done  atomic.Int64
+	taken time.Duration
+}
+
+func (r *rate) perSecond() float64 { return float64(r.done.Load()) / r.taken.Seconds() }
+
+// measure has every client call, one call after the other, until a call returns
+// false or the time is over. A client's calls are numbered from 0.
+func (r *rate) measure(clients int, d time.Duration, call func(client, number int) bool) {
+	var wg sync.WaitGroup
+	start := time.Now()
 	for k := range clients {
-		var next atomic.Int64
-		for range outstanding {
-			wg.Go(func() {
-				for time.Since(start) < d && call(k, int(next.Add(1)-1)) {
-					done.Add(1)
-				}
-			})
-		}
+		wg.Go(func() {
+			for i := 0; time.Since(start) < d && call(k, i); i++ {
+				r.done.Add(1)
+			}
+		})
 	}
 	wg.Wait()
-	return float64(done.Load()) / time.Since(start).Seconds()
+	r.taken += time.Since(start)
 }
 
 // openJobs makes jobs and lets them run.

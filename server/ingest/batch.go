@@ -25,6 +25,11 @@ const (
 	// maxRunners is how many batches of an attempt are on their way at a time.
 	// While one is committed another one is added up.
 	maxRunners = 2
+	// A sum that large takes many entries, whether it is of one contribution or
+	// of twenty: it waits for the uploads that are under way, but no longer than
+	// gatherTime.
+	largeSum   = 256 << 10
+	gatherTime = 250 * time.Millisecond
 )
 
 // attempt is an open attempt with contributions that wait.
@@ -36,6 +41,67 @@ type attempt struct {
 	queue   []*contribution
 	pending map[rounds.ClientID]*contribution // queued, or in a batch
 	runners int
+	// uploads that have begun, and are neither queued nor given up. gathered is
+	// closed when there are none, if somebody waits for it.
+	uploads  int
+	gathered chan struct{}
+}
+
+// attempt returns an attempt, which is kept until it is idle. in.mu is held.
+func (in *Ingest) attempt(key Key, t terms) *attempt {
+	a := in.attempts[key]
+	if a == nil {
+		a = &attempt{Key: key, terms: t, pending: make(map[rounds.ClientID]*contribution)}
+		in.attempts[key] = a
+	}
+	return a
+}
+
+// forget lets an attempt go that has nothing under way. in.mu is held.
+func (in *Ingest) forget(a *attempt) {
+	if a.runners == 0 && a.uploads == 0 {
+		delete(in.attempts, a.Key)
+	}
+}
+
+// expect announces an upload; arrived ends it.
+func (in *Ingest) expect(key Key, t terms) *attempt {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	a := in.attempt(key, t)
+	a.uploads++
+	return a
+}
+
+func (in *Ingest) arrived(a *attempt) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if a.uploads--; a.uploads == 0 && a.gathered != nil {
+		close(a.gathered)
+		a.gathered = nil
+	}
+	in.forget(a)
+}
+
+// gather waits a little for the uploads to an attempt that are under way.
+func (in *Ingest) gather(a *attempt) {
+	in.mu.Lock()
+	if a.uploads == 0 || a.terms.size() < largeSum {
+		in.mu.Unlock()
+		return
+	}
+	if a.gathered == nil {
+		a.gathered = make(chan struct{})
+	}
+	gathered := a.gathered
+	in.mu.Unlock()
+	late := time.NewTimer(gatherTime)
+	defer late.Stop()
+	select {
+	case <-gathered:
+	case <-late.C:
+	case <-in.ctx.Done():
+	}
 }
 
 // waiting returns the client's contribution to an attempt that is on its way.
@@ -50,31 +116,35 @@ func (in *Ingest) waiting(key Key, client rounds.ClientID) *contribution {
 
 // commit queues a contribution, and waits for its batch.
 func (in *Ingest) commit(ctx context.Context, key Key, t terms, c *contribution) (Receipt, error) {
+	queued, err := in.enqueue(key, t, c)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return in.await(ctx, queued, queued != c)
+}
+
+// enqueue queues a contribution. It returns the one to wait for, which is the
+// client's first if that is on its way.
+func (in *Ingest) enqueue(key Key, t terms, c *contribution) (*contribution, error) {
 	in.mu.Lock()
+	defer in.mu.Unlock()
 	if in.draining {
-		in.mu.Unlock()
 		in.drop(c)
-		return Receipt{}, replication.ErrStopped
+		return nil, replication.ErrStopped
 	}
-	a := in.attempts[key]
-	if a == nil {
-		a = &attempt{Key: key, terms: t, pending: make(map[rounds.ClientID]*contribution)}
-		in.attempts[key] = a
-	}
+	a := in.attempt(key, t)
 	if first := a.pending[c.client]; first != nil {
-		in.mu.Unlock()
 		in.drop(c)
-		return in.await(ctx, first, true)
+		return first, nil
 	}
 	a.pending[c.client] = c
 	a.queue = append(a.queue, c)
-	if a.runners == 0 || a.runners < maxRunners && len(a.queue) >= maxMembers/2 {
+	if a.runners == 0 || a.runners < maxRunners && (len(a.queue) >= maxMembers/2 || t.size() >= largeSum) {
 		a.runners++
 		in.runners.Add(1)
 		go in.run(a)
 	}
-	in.mu.Unlock()
-	return in.await(ctx, c, false)
+	return c, nil
 }
 
 // await waits for a contribution's outcome. If ctx ends first the contribution
@@ -120,12 +190,12 @@ func (in *Ingest) run(a *attempt) {
 	defer in.runners.Done()
 	b := &batch{sum: make([]int64, a.terms.release.Length)}
 	for {
+		in.gather(a)
 		in.mu.Lock()
 		n := min(len(a.queue), maxMembers)
 		if n == 0 {
-			if a.runners--; a.runners == 0 {
-				delete(in.attempts, a.Key)
-			}
+			a.runners--
+			in.forget(a)
 			in.mu.Unlock()
 			return
 		}

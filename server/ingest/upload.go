@@ -45,13 +45,13 @@ func (in *Ingest) Submit(ctx context.Context, h Header, payload []byte) (Receipt
 
 // Upload is a contribution that arrives in pieces. It serves one goroutine.
 type Upload struct {
-	in     *Ingest
-	header Header
-	terms  terms
-	c      *contribution
-	sum    uint32 // checksum so far
-	got    int64
-	joined bool
+	in      *Ingest
+	header  Header
+	terms   terms
+	c       *contribution
+	attempt *attempt
+	sum     uint32 // checksum so far
+	got     int64
 }
 
 // Begin prepares for the pieces of a contribution. With a receipt there is
@@ -70,7 +70,10 @@ func (in *Ingest) Begin(ctx context.Context, h Header) (*Upload, *Receipt, error
 		r, err := in.await(ctx, c, true)
 		return nil, &r, err
 	}
-	return &Upload{in: in, header: h, terms: t, c: &contribution{client: h.Client, done: make(chan struct{})}}, nil, nil
+	return &Upload{
+		in: in, header: h, terms: t, attempt: in.expect(h.Key, t),
+		c: &contribution{client: h.Client, done: make(chan struct{})},
+	}, nil, nil
 }
 
 // Size is how many bytes the contribution has.
@@ -123,11 +126,19 @@ func (u *Upload) Commit(ctx context.Context) (Receipt, error) {
 		u.Abort()
 		return Receipt{}, err
 	}
-	return u.in.commit(ctx, u.header.Key, u.terms, u.c)
+	queued, err := u.in.enqueue(u.header.Key, u.terms, u.c)
+	u.in.arrived(u.attempt)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return u.in.await(ctx, queued, queued != u.c)
 }
 
 // Abort gives the upload up.
-func (u *Upload) Abort() { u.in.drop(u.c) }
+func (u *Upload) Abort() {
+	u.in.drop(u.c)
+	u.in.arrived(u.attempt)
+}
 
 // contribution is one that waits to be committed.
 type contribution struct {

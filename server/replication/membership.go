@@ -21,6 +21,8 @@ import (
 const (
 	// enterEvery is how often a node that is not a member yet tries again.
 	enterEvery = 200 * time.Millisecond
+	// settle is how soon it looks whether what it did has come about.
+	settle = 20 * time.Millisecond
 	// askTimeout bounds a question to another node.
 	askTimeout = time.Second
 	// caughtUp is how many commands a learner may lack and still be given a
@@ -55,32 +57,31 @@ func (n *Node) member() bool { return len(n.servers()) > 0 }
 // enter makes the node a member, with the vote and the address it should have.
 func (n *Node) enter() {
 	fresh := !n.member()
-	for first := true; ; first = false {
-		done, why := n.entered(fresh)
-		if done {
-			n.joining.Store(nil)
-			return
-		}
-		if old := n.joining.Swap(&why); old == nil || *old != why {
-			n.log.Info("not a member yet", "why", why)
-		}
-		wait := enterEvery
-		if first && n.config.Expect == 1 {
-			wait = 0
-		}
+	var failed error
+	wait := time.Duration(0)
+	for {
 		select {
 		case <-time.After(wait):
 		case <-n.stop:
 			return
 		}
+		wait = enterEvery
 		if n.diverged.Load() != nil {
 			return
 		}
-		if err := n.tryEnter(); err != nil {
-			why := err.Error()
-			if old := n.joining.Swap(&why); old == nil || *old != why {
-				n.log.Warn("could not become a member", "why", why)
-			}
+		done, why := n.entered(fresh)
+		if done {
+			n.joining.Store(nil)
+			return
+		}
+		if failed != nil {
+			why += ": " + failed.Error()
+		}
+		if old := n.joining.Swap(&why); old == nil || *old != why {
+			n.log.Info("not ready", "why", why)
+		}
+		if failed = n.tryEnter(); failed == nil && n.member() {
+			wait = settle
 		}
 	}
 }

@@ -40,14 +40,14 @@ type port struct {
 	raft, grpc *queue
 
 	mu    sync.Mutex
-	conns map[net.Conn]struct{} // nil once closed
+	conns map[*trackedConn]struct{} // nil once closed
 }
 
 func newPort(l net.Listener, advertise, cluster string, b *identity.Bearer,
 	dial func(context.Context, string) (net.Conn, error), failed func(net.Addr, error)) *port {
 	p := &port{
 		listener: l, advertise: address(advertise), bearer: b, protocol: raftProtocol + cluster,
-		dial: dial, failed: failed, conns: map[net.Conn]struct{}{},
+		dial: dial, failed: failed, conns: map[*trackedConn]struct{}{},
 	}
 	p.raft, p.grpc = newQueue(p.advertise), newQueue(p.advertise)
 	go p.accept()
@@ -95,20 +95,30 @@ func (p *port) admit(conn net.Conn) error {
 	default:
 		return errors.New("it speaks no protocol of ours")
 	}
-	tracked := &trackedConn{Conn: t, port: p}
-	p.mu.Lock()
-	closed := p.conns == nil
-	if !closed {
-		p.conns[tracked] = struct{}{}
+	tracked, err := p.track(t)
+	if err == nil && !q.put(tracked) {
+		err = net.ErrClosed
 	}
-	p.mu.Unlock()
-	if closed || !q.put(tracked) {
-		return net.ErrClosed
-	}
-	return nil
+	return err
 }
 
-// close closes the port and every connection that came in by it.
+// track has a connection closed with the port. raft's transport lets those go on
+// that are in use when it is closed, and a leader that hangs would be followed
+// for as long.
+func (p *port) track(t *tls.Conn) (*trackedConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conns == nil {
+		t.NetConn().Close()
+		return nil, net.ErrClosed
+	}
+	c := &trackedConn{Conn: t, port: p}
+	p.conns[c] = struct{}{}
+	return c, nil
+}
+
+// close closes the port and every connection of raft's, and of grpc's that came
+// in.
 func (p *port) close() {
 	p.listener.Close()
 	p.raft.Close()
@@ -118,7 +128,7 @@ func (p *port) close() {
 	p.conns = nil
 	p.mu.Unlock()
 	for c := range conns {
-		c.(*trackedConn).Conn.Close()
+		c.NetConn().Close() // TLS would say goodbye first, to nodes that may not listen
 	}
 }
 
@@ -150,12 +160,12 @@ func (p *port) connect(ctx context.Context, name, addr string) (net.Conn, error)
 		t.Close()
 		return nil, err
 	}
-	return t, nil
+	return p.track(t)
 }
 
 // trackedConn is a connection that the port closes with itself.
 type trackedConn struct {
-	net.Conn
+	*tls.Conn
 	port *port
 }
 
@@ -232,7 +242,7 @@ func (admitted) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, err
 		return nil, nil, errors.New("not a connection of the node port")
 	}
 	return c, credentials.TLSInfo{
-		State:          t.Conn.(*tls.Conn).ConnectionState(),
+		State:          t.ConnectionState(),
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
 	}, nil
 }

@@ -188,11 +188,8 @@ func (p *participant) Submit(ctx context.Context, req *undertonev1.SubmitRequest
 	return &undertonev1.SubmitResponse{Index: r.Index, Duplicate: r.Duplicate}, nil
 }
 
-const (
-	// An upload may take uploadPatience, and as long as slowestUpload takes.
-	uploadPatience = 30 * time.Second
-	slowestUpload  = 64 << 10 // bytes a second
-)
+// slowestUpload is what a client must manage, in bytes a second.
+const slowestUpload = 64 << 10
 
 // errSlow ends an upload that takes too long.
 var errSlow = status.Error(codes.DeadlineExceeded, "the upload takes too long")
@@ -201,7 +198,7 @@ var errSlow = status.Error(codes.DeadlineExceeded, "the upload takes too long")
 func (p *participant) SubmitLarge(stream grpc.ClientStreamingServer[undertonev1.SubmitLargeRequest, undertonev1.SubmitLargeResponse]) error {
 	ctx := stream.Context()
 	pieces := receive(ctx, stream)
-	late := time.NewTimer(uploadPatience)
+	late := time.NewTimer(p.config.UploadTime)
 	defer late.Stop()
 	next := func() (*undertonev1.SubmitLargeRequest, error) {
 		select {
@@ -227,7 +224,7 @@ func (p *participant) SubmitLarge(stream grpc.ClientStreamingServer[undertonev1.
 	if receipt != nil {
 		return acknowledge(stream, *receipt)
 	}
-	late.Reset(uploadPatience + time.Duration(upload.Size()/slowestUpload)*time.Second)
+	late.Reset(p.config.UploadTime + time.Duration(upload.Size()/slowestUpload)*time.Second)
 	for {
 		msg, err := next()
 		if errors.Is(err, io.EOF) {

@@ -48,9 +48,12 @@ type Config struct {
 	Credentials credentials.TransportCredentials // TLS that verifies certificates
 	ClientRate  float64                          // requests a second of one caller
 	ClientBurst int
-	Logger      *slog.Logger
-	Metrics     *metrics.Metrics
-	Options     []grpc.ServerOption // further ones, for traces
+	// UploadTime is how long an upload may take, beside what its size takes at
+	// 64 KiB a second; 0: 30 seconds.
+	UploadTime time.Duration
+	Logger     *slog.Logger
+	Metrics    *metrics.Metrics
+	Options    []grpc.ServerOption // further ones, for traces
 }
 
 // Service is the grpc server.
@@ -80,6 +83,9 @@ const (
 
 // New returns a service; see Serve.
 func New(n Node, b *board.Board, in *ingest.Ingest, c Config) *Service {
+	if c.UploadTime == 0 {
+		c.UploadTime = 30 * time.Second
+	}
 	s := &Service{config: c, node: n, board: b, ingest: in, stopping: make(chan struct{})}
 	s.server = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(newGate(c.Credentials, c.ClientRate, c.ClientBurst, c.Metrics)),

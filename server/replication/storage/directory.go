@@ -116,8 +116,30 @@ func Open(path string, owner Owner, o Options) (_ *Directory, err error) {
 	if d.Snapshots, err = openSnapshots(path, d.guard, o.Logger); err != nil {
 		return nil, err
 	}
-	d.Log, err = openLog(filepath.Join(path, logDir), d.guard, o.Logger)
-	return d, err
+	if d.Log, err = openLog(filepath.Join(path, logDir), segmentSize, d.guard, o.Logger); err != nil {
+		return nil, err
+	}
+	if err := d.complete(); err != nil {
+		d.Log.wal.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// complete fails if entries are missing between the latest snapshot and the log.
+func (d *Directory) complete() error {
+	list, err := d.Snapshots.List()
+	if err != nil {
+		return err
+	}
+	var snapshot uint64
+	if len(list) > 0 {
+		snapshot = list[0].Index
+	}
+	if first, err := d.Log.FirstIndex(); err != nil || first > snapshot+1 {
+		return errors.Join(err, fmt.Errorf("%s: damaged: the latest snapshot is of entry %d, and the log begins at %d", d.path, snapshot, first))
+	}
+	return nil
 }
 
 // Owner is whose directory it is.
@@ -129,11 +151,20 @@ func (d *Directory) Close() error {
 	return errors.Join(d.Log.close(), d.lock.Close())
 }
 
-// Abandon gives the directory up as a crash does: what is under way may never
-// return.
+// Abandon gives the directory up as a crash does. Where an access hangs, the
+// directory stays locked until it comes back, or the process ends.
 func (d *Directory) Abandon() {
 	d.guard.close()
-	d.lock.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.Log.wal.Close()
+		d.lock.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+	}
 }
 
 // Diverged is why the node no longer serves, empty if it does.

@@ -3,7 +3,10 @@ package storage
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
@@ -38,10 +41,11 @@ var (
 
 // openLog opens the log in a directory and reads every entry once, so that a
 // damaged one is found before it is needed.
-func openLog(dir string, g *guard, logger hclog.Logger) (l *Log, err error) {
+func openLog(dir string, segmentSize int, g *guard, logger hclog.Logger) (l *Log, err error) {
 	meta := &metaStore{}
+	// bbolt meets a damaged page with a panic, or reads beyond its file.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		// bbolt meets a damaged page with a panic.
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s: damaged: %v", filepath.Join(dir, metadb.FileName), p)
 		}
@@ -59,41 +63,39 @@ func openLog(dir string, g *guard, logger hclog.Logger) (l *Log, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	if err := verify(dir, w); err != nil {
+	l = &Log{wal: w, guard: g}
+	if err := l.verify(); err != nil {
 		w.Close()
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	return &Log{wal: w, guard: g}, nil
+	return l, nil
 }
 
-func verify(dir string, w *wal.WAL) error {
-	first, err := w.FirstIndex()
+func (l *Log) verify() error {
+	first, err := l.wal.FirstIndex()
 	if err != nil {
 		return err
 	}
-	last, err := w.LastIndex()
+	last, err := l.wal.LastIndex()
 	if err != nil {
 		return err
 	}
-	b, err := w.Get(closedAt)
+	b, err := l.get(closedAt)
 	if err != nil {
 		return err
 	}
 	// raft-wal takes a damaged last batch for one that a crash tore, and drops it.
 	// After a shutdown in good order nothing is torn.
-	if len(b) == 8 && binary.LittleEndian.Uint64(b) > last {
-		return fmt.Errorf("%s: damaged: it ends at entry %d, and was closed at %d", dir, last, binary.LittleEndian.Uint64(b))
+	if b != nil && string(b) != string(binary.LittleEndian.AppendUint64(nil, last)) {
+		return fmt.Errorf("it ends at entry %d, where it was not closed: %w", last, ErrCorrupt)
 	}
 	var e raft.Log
 	for i := first; i != 0 && i <= last; i++ {
-		if err := w.GetLog(i, &e); err != nil {
-			return fmt.Errorf("%s: entry %d: %w", dir, i, err)
-		}
-		if e.Index != i {
-			return fmt.Errorf("%s: entry %d: %w", dir, i, ErrCorrupt)
+		if err := l.read(i, &e); err != nil {
+			return err
 		}
 	}
-	return w.Set(closedAt, nil)
+	return l.wal.Set(closedAt, nil)
 }
 
 func (l *Log) close() error {
@@ -101,7 +103,7 @@ func (l *Log) close() error {
 	if err != nil {
 		return err
 	}
-	if err := l.wal.Set(closedAt, binary.LittleEndian.AppendUint64(nil, last)); err != nil {
+	if err := l.set(closedAt, binary.LittleEndian.AppendUint64(nil, last)); err != nil {
 		return err
 	}
 	return l.wal.Close()
@@ -117,15 +119,21 @@ func (l *Log) FirstIndex() (uint64, error) { return l.wal.FirstIndex() }
 func (l *Log) LastIndex() (uint64, error)  { return l.wal.LastIndex() }
 
 func (l *Log) GetLog(index uint64, e *raft.Log) error {
-	return l.guard.do(Read, func() error {
-		if err := l.wal.GetLog(index, e); err != nil {
-			return err
-		}
-		if e.Index != index {
-			return fmt.Errorf("entry %d: %w", index, ErrCorrupt)
-		}
-		return nil
-	}, raft.ErrLogNotFound, wal.ErrClosed)
+	return l.guard.do(Read, func() error { return l.read(index, e) }, raft.ErrLogNotFound, wal.ErrClosed)
+}
+
+func (l *Log) read(index uint64, e *raft.Log) error {
+	err := l.wal.GetLog(index, e)
+	if err == nil && e.Index != index {
+		err = ErrCorrupt
+	}
+	if err == raft.ErrLogNotFound {
+		return err // raft compares
+	}
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", index, err)
+	}
+	return nil
 }
 
 func (l *Log) StoreLog(e *raft.Log) error { return l.StoreLogs([]*raft.Log{e}) }
@@ -143,28 +151,56 @@ func (l *Log) DeleteRange(first, last uint64) error {
 	return l.guard.do(Truncate, func() error { return l.wal.DeleteRange(first, last) }, wal.ErrClosed)
 }
 
+// Set stores a small value with a checksum of key and value, of which bbolt has
+// none.
 func (l *Log) Set(key, value []byte) error {
-	return l.guard.do(Stable, func() error { return l.wal.Set(key, value) }, wal.ErrClosed)
+	return l.guard.do(Stable, func() error { return l.set(key, value) }, wal.ErrClosed)
 }
 
+// Get returns a value, nil if there is none.
 func (l *Log) Get(key []byte) (value []byte, err error) {
 	err = l.guard.do(Read, func() error {
-		value, err = l.wal.Get(key)
+		value, err = l.get(key)
 		return err
 	}, wal.ErrClosed)
 	return value, err
 }
 
+func (l *Log) set(key, value []byte) error {
+	return l.wal.Set(key, binary.LittleEndian.AppendUint32(slices.Clip(value), sumOf(key, value)))
+}
+
+func (l *Log) get(key []byte) ([]byte, error) {
+	b, err := l.wal.Get(key)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	n := len(b) - 4
+	if n < 0 || binary.LittleEndian.Uint32(b[n:]) != sumOf(key, b[:n]) {
+		return nil, fmt.Errorf("%s: %w", key, ErrCorrupt)
+	}
+	return b[:n], nil
+}
+
+func sumOf(key, value []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+}
+
+// SetUint64 is Set with a number.
 func (l *Log) SetUint64(key []byte, value uint64) error {
-	return l.guard.do(Stable, func() error { return l.wal.SetUint64(key, value) }, wal.ErrClosed)
+	return l.Set(key, binary.LittleEndian.AppendUint64(nil, value))
 }
 
-func (l *Log) GetUint64(key []byte) (value uint64, err error) {
-	err = l.guard.do(Read, func() error {
-		value, err = l.wal.GetUint64(key)
-		return err
-	}, wal.ErrClosed)
-	return value, err
+// GetUint64 is Get of a number, 0 if there is none.
+func (l *Log) GetUint64(key []byte) (uint64, error) {
+	b, err := l.Get(key)
+	if err != nil || b == nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("%s is not a number", key)
+	}
+	return binary.LittleEndian.Uint64(b), nil
 }
 
 // raft-wal v0.4 marks every new segment as written by its own codec, and then

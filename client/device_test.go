@@ -510,7 +510,8 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// TestCentralTrust: the contribution goes without noise, where the job says so.
+// TestTrustModes: with central trust the contribution is within the bound, without
+// noise; the service holds that it is within what each mode allows.
 func TestTrustModes(t *testing.T) {
 	for _, trust := range []rounds.Trust{rounds.TrustCentral, rounds.TrustLocal} {
 		t.Run(string(trust), func(t *testing.T) {
@@ -736,6 +737,8 @@ func TestConfigMistakes(t *testing.T) {
 		"samples": func(c *client.Config) { c.Samples = nil },
 		"cap":     func(c *client.Config) { c.Cap.Delta = 2 },
 		"wait":    func(c *client.Config) { c.Wait = time.Hour },
+
+		"patience": func(c *client.Config) { c.Patience = -1 },
 	} {
 		c := s.config(t.TempDir(), "ann")
 		spoil(&c)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 
@@ -197,6 +199,16 @@ func (f *flags) offline() (*client.Device, error) {
 		return nil, flagMistake("dir", "is missing: the device's folder")
 	}
 	c.Offline = true
+	// One of many users shares its models with them.
+	for _, folder := range []string{"..", "../.."} {
+		shared := filepath.Join(f.dir, folder, library)
+		if info, err := os.Stat(shared); err == nil && info.IsDir() {
+			if c.Library, err = client.OpenLibrary(shared); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
 	d, err := client.Open(c)
 	return d, asMistake(err)
 }

@@ -199,11 +199,11 @@ func (f *flags) offline() (*client.Device, error) {
 		return nil, flagMistake("dir", "is missing: the device's folder")
 	}
 	c.Offline = true
-	// One of many users shares its models with them.
-	for _, folder := range []string{"..", "../.."} {
-		shared := filepath.Join(f.dir, folder, library)
-		if info, err := os.Stat(shared); err == nil && info.IsDir() {
-			if c.Library, err = client.OpenLibrary(shared); err != nil {
+	// One of many users has no models of its own: it shares them, a folder or two up.
+	for _, up := range []string{"", "..", "../.."} {
+		folder := filepath.Join(f.dir, up, library)
+		if info, err := os.Stat(folder); err == nil && info.IsDir() {
+			if c.Library, err = client.OpenLibrary(folder); err != nil {
 				return nil, err
 			}
 			break

@@ -114,6 +114,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Wait < 0 || c.Wait > time.Minute {
 		return c, &ConfigError{"wait", fmt.Sprintf("%v is not from 0 to a minute", c.Wait)}
 	}
+	if c.Patience < 0 {
+		return c, &ConfigError{"patience", fmt.Sprintf("%v is negative", c.Patience)}
+	}
 	if c.Offline {
 		return c, nil
 	}

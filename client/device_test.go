@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,11 +16,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/undertone-fl/undertone/aggregation"
+	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client"
 	"github.com/undertone-fl/undertone/client/internal/contract"
 	"github.com/undertone-fl/undertone/client/local"
+	"github.com/undertone-fl/undertone/dp/noise"
 	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/server/authority"
@@ -510,7 +514,42 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// TestCentralTrust: the contribution goes without noise, where the job says so.
+// TestSeeded: with seeded noise a device sends, bit for bit, what anybody computes
+// who has its samples and the seed.
+func TestSeeded(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
+	c := s.config(t.TempDir(), "ann")
+	c.Seeded = func(_ string, round, _ int) *noise.Seeded { return noise.NewSeeded(5, uint64(round)) }
+	want(t, syncOne(t, open(t, c)), client.Contributed)
+
+	state, err := jobs.State(j.Spec, 0, j.States[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := make([]float64, j.Spec.Releases[0].Length)
+	contributor := local.Contributor{Solver: local.Solver{Sparsity: parameters().Sparsity}}
+	if err := contributor.Contribute(x, state, samples()); err != nil {
+		t.Fatal(err)
+	}
+	mechanism, err := local.DeviceMechanism(j.Spec, 1, noise.NewSeeded(5, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := make([]int64, len(x))
+	if err := mechanism.Encode(z, x); err != nil {
+		t.Fatal(err)
+	}
+	for _, payload := range s.Arrived {
+		if !bytes.Equal(payload, aggregation.Pack(nil, z, int(j.Spec.Lattice.ModulusBits/8))) {
+			t.Error("other bytes were sent")
+		}
+	}
+}
+
+// TestTrustModes: with central trust the contribution is within the bound, without
+// noise; the service holds that it is within what each mode allows.
 func TestTrustModes(t *testing.T) {
 	for _, trust := range []rounds.Trust{rounds.TrustCentral, rounds.TrustLocal} {
 		t.Run(string(trust), func(t *testing.T) {
@@ -736,6 +775,8 @@ func TestConfigMistakes(t *testing.T) {
 		"samples": func(c *client.Config) { c.Samples = nil },
 		"cap":     func(c *client.Config) { c.Cap.Delta = 2 },
 		"wait":    func(c *client.Config) { c.Wait = time.Hour },
+
+		"patience": func(c *client.Config) { c.Patience = -1 },
 	} {
 		c := s.config(t.TempDir(), "ann")
 		spoil(&c)

@@ -107,12 +107,9 @@ func (s *servers) call(ctx context.Context, timeout time.Duration, f func(contex
 	pauses.InitialInterval, pauses.MaxInterval, pauses.RandomizationFactor = firstPause, longestPause, 0.5
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, s.around(ctx, timeout, f) },
 		backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(s.patience))
-	if err == nil || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		return err
-	}
 	var later *laterError
 	if errors.As(err, &later) {
-		err = later.error
+		return later.error
 	}
 	return err
 }

@@ -198,8 +198,12 @@ func (s *syncing) run(wait time.Duration) error {
 	for _, k := range pending {
 		j := s.job(k.job)
 		j.Round, j.Attempt = k.round, k.attempt
-		if j.Err = s.deliver(k, j); errors.Is(j.Err, ErrUnavailable) || s.ctx.Err() != nil {
-			return j.Err
+		j.Err = s.deliver(k, j)
+		switch {
+		case s.ctx.Err() != nil:
+			return context.Cause(s.ctx)
+		case errors.Is(j.Err, ErrUnavailable):
+			return j.Err // nobody would answer a poll
 		}
 	}
 	answer, err := s.servers.poll(s.ctx, s.index, wait, s.known())

@@ -6,14 +6,15 @@
 // and U come from the server (lowrank.Model, released with differential
 // privacy); w (r coordinates) and b (at most k non-zeros) are computed here
 // and stay here. Solver does that, Personal is what it leaves on the device,
-// Predict uses it, and Contributor computes what goes into the next U.
+// Predict uses it, Contributor computes what goes into the next U, and Mechanism
+// makes that private.
 //
 // # Promise
 //
 // Samples, w and b leave the device only inside a contribution, whose norm is
-// bounded whatever the samples are (see Contributor.Contribute), and which is
-// rounded and noised (packages dp and dp/noise) before it is sent. Nothing
-// here logs, stores or sends by itself.
+// bounded whatever the samples are (see Contributor.Contribute), and which
+// Mechanism rounds and noises before it is sent. Nothing here logs, stores or
+// sends by itself.
 //
 // # Policy
 //

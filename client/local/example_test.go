@@ -71,12 +71,6 @@ func ExampleContributor() {
 		fmt.Println(err) // contribution is zeros then: send these
 	}
 
-	source := noise.NewSecret()
-	update := make([]int64, len(contribution))
-	if err := lattice.Encode(update, contribution, layout.Bound(), source); err != nil {
-		fmt.Println(err)
-		return
-	}
 	sensitivity, _ := lattice.Bound(layout.Bound())
 	total, _ := noise.SigmaAtLeast(noiseMultiplier * float64(sensitivity))
 	share, _, err := noise.Share(total, nMin)
@@ -84,12 +78,16 @@ func ExampleContributor() {
 		fmt.Println(err)
 		return
 	}
-	sampler, err := noise.NewDiscreteGaussian(share, source)
+	mechanism, err := local.NewMechanism(lattice, sensitivity, share, noise.NewSecret())
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	sampler.Add(update) // store it, then send it
+	update := make([]int64, len(contribution))
+	if err := mechanism.Encode(update, contribution); err != nil { // store it, then send it
+		fmt.Println(err)
+		return
+	}
 	fmt.Printf("%s: %d integers\n", phase.Kind, len(update))
 	// Output: initialise: 21 integers
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 
@@ -197,6 +199,16 @@ func (f *flags) offline() (*client.Device, error) {
 		return nil, flagMistake("dir", "is missing: the device's folder")
 	}
 	c.Offline = true
+	// One of many users has no models of its own: it shares them, a folder or two up.
+	for _, up := range []string{"", "..", "../.."} {
+		folder := filepath.Join(f.dir, up, library)
+		if info, err := os.Stat(folder); err == nil && info.IsDir() {
+			if c.Library, err = client.OpenLibrary(folder); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
 	d, err := client.Open(c)
 	return d, asMistake(err)
 }

@@ -250,8 +250,12 @@ func (in *recordReader) next() (*undertonev1.SnapshotRecord, error) {
 	if size > maxRecord {
 		return nil, fmt.Errorf("%w: a record of %d bytes", ErrMalformed, size)
 	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(in.r, b); err != nil {
+	// Grown as it is read: a damaged size allocates nothing.
+	b, err := io.ReadAll(io.LimitReader(in.r, int64(size)))
+	if err == nil && uint64(len(b)) < size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
 		return nil, truncated(err)
 	}
 	in.sum.Write(binary.AppendUvarint(nil, size))

@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// transport is raft's network transport, with two differences.
+// transport is raft's network transport, with three differences.
 //
 // Heartbeats go through raft's main loop like every other message, because
 // SetHeartbeatHandler does nothing. The network transport would answer them on a
@@ -37,8 +37,13 @@ var (
 
 func (transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
-func (t transport) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
-	return t.NetworkTransport.AppendEntriesPipeline(id, named(id, a))
+// AppendEntriesPipeline is not offered. When a follower refuses an entry, raft's
+// reader of a pipeline ends, and its writer may be about to send once more: it
+// then waits for a reader for ever, the follower gets heartbeats and no entries,
+// and Shutdown waits for the writer (hashicorp/raft issue 612). Without it one
+// message a follower is under way at a time, which holds all entries there are.
+func (t transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
 func (t transport) AppendEntries(id raft.ServerID, a raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {

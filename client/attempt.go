@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/client/local"
@@ -13,7 +14,7 @@ import (
 
 // take takes part in an attempt that is open.
 func (s *syncing) take(w *undertonev1.Work, j *JobSummary) error {
-	if w.GetRound() < 1 || w.GetAttempt() < 1 || len(w.GetSpecDigest()) != len(digest{}) || len(w.GetStateDigest()) != len(digest{}) {
+	if !counts(w.GetRound()) || !counts(w.GetAttempt()) || len(w.GetSpecDigest()) != len(digest{}) || len(w.GetStateDigest()) != len(digest{}) {
 		return fmt.Errorf("%w: a malformed offer of work", ErrDigest)
 	}
 	k := attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}
@@ -27,6 +28,9 @@ func (s *syncing) take(w *undertonev1.Work, j *JobSummary) error {
 	}
 	return err
 }
+
+// counts reports whether n counts rounds or attempts, as an int of any machine.
+func counts(n uint32) bool { return n >= 1 && n <= math.MaxInt32 }
 
 func (s *syncing) takePart(k attemptKey, w *undertonev1.Work, j *JobSummary) error {
 	spec, err := s.spec(k.job, digest(w.GetSpecDigest()))

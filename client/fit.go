@@ -36,10 +36,10 @@ func (s *syncing) refresh(job string, j *JobSummary) error {
 		if err != nil {
 			return err
 		}
-		version := int(head.GetVersion())
-		if len(head.GetDigest()) != len(digest{}) || version > len(spec.Releases) {
+		if len(head.GetDigest()) != len(digest{}) || uint64(head.GetVersion()) > uint64(len(spec.Releases)) {
 			return fmt.Errorf("%w: a malformed answer for the latest model", ErrDigest)
 		}
+		version := int(head.GetVersion())
 		r, next, err := s.state(spec, version, digest(head.GetDigest()), head.GetSize())
 		var refused *RefusedError
 		if errors.As(err, &refused) && refused.Reason == undertonev1.Reason_REASON_SUPERSEDED {

@@ -133,7 +133,7 @@ func decodeUpdate(data []byte) (*undertonev1.SubmitRequest, error) {
 		return nil, fmt.Errorf("%w: %v", ErrCorrupt, err)
 	}
 	h := r.GetHeader()
-	if h.GetRound() < 1 || h.GetAttempt() < 1 || len(h.GetStateDigest()) != len(digest{}) {
+	if !counts(h.GetRound()) || !counts(h.GetAttempt()) || len(h.GetStateDigest()) != len(digest{}) {
 		return nil, fmt.Errorf("%w: no contribution", ErrCorrupt)
 	}
 	if crc32.Checksum(r.GetPayload(), castagnoli) != h.GetChecksum() {

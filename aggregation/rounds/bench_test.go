@@ -126,6 +126,17 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
+// BenchmarkParseSpec reads a specification of a thousand rounds.
+func BenchmarkParseSpec(b *testing.B) {
+	spec := encode(b, newSpec("films", 1000, 150, 1, 1000))
+	b.SetBytes(int64(len(spec)))
+	for b.Loop() {
+		if _, err := rounds.ParseSpec(spec); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkClose collects and closes a round of 10 MiB: what it collects is
 // hashed and added, and the sum is reduced and hashed.
 func BenchmarkClose(b *testing.B) {

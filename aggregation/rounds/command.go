@@ -1,5 +1,7 @@
 package rounds
 
+import "math"
+
 // Command is a transition that Machine.Apply performs or refuses.
 type Command interface{ command() }
 
@@ -10,13 +12,15 @@ type CreateJob struct {
 	State Blob
 }
 
-// Run lets rounds up to Until be opened; 0 is all of them. Pause is Run with
-// Until no higher than the rounds that were opened: a round that is open goes
-// on to its end.
+// Run lets rounds up to Until be opened; 0 is all of them, NoRound none before
+// the next Run. A round that is open goes on to its end.
 type Run struct {
 	Job   string
 	Until int
 }
+
+// NoRound pauses a job: Run.Until, when no further attempt may be opened.
+const NoRound = math.MaxInt32
 
 // OpenRound reserves the round's charge and begins to collect. Round is the
 // number of releases so far plus 1; Attempt one more than the attempts at this
@@ -28,7 +32,9 @@ type OpenRound struct {
 
 // Stage puts a piece of a large blob where a later command finds it by its
 // digest. Pieces come in order of their offset; one that is there already is no
-// error. What was staged for an attempt goes when the attempt ends.
+// error, and one that differs from what is there replaces it. While an attempt
+// collects, its sums can be staged; once it is closed, the state after it. What
+// was staged for an attempt goes when the attempt ends, or when too much is.
 type Stage struct {
 	Job            string
 	Round, Attempt int // 0, 0: of no attempt, for CreateJob
@@ -62,12 +68,15 @@ type ReleaseRound struct {
 	State          Blob
 }
 
+// MaxWhy bounds FailRound.Why.
+const MaxWhy = 1024 // bytes
+
 // FailRound gives an attempt up: what it collected is dropped, what it was
 // charged stays spent.
 type FailRound struct {
 	Job            string
 	Round, Attempt int
-	Why            string // one line
+	Why            string // one line, up to MaxWhy bytes of UTF-8
 }
 
 func (CreateJob) command()    {}

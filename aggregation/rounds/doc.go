@@ -33,7 +33,8 @@
 // Every command may be proposed again by somebody who does not know what became
 // of it. It does no harm, and the answer says what had happened:
 //
-//	CreateJob, Run, Stage  no error
+//	CreateJob, Run         no error
+//	Stage                  no error while its attempt lasts
 //	OpenRound              AlreadyOpen, or AlreadyReleased, or NotOpen if it failed
 //	Collect                Counted, naming all members, or NotOpen if the attempt failed
 //	CloseRound             NotOpen, or AlreadyReleased

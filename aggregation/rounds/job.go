@@ -14,16 +14,13 @@ import (
 	"github.com/undertone-fl/undertone/dp/accounting"
 )
 
-// maxWhy bounds the text of a failure.
-const maxWhy = 1024 // bytes
-
 // job is a job's state. At most its last attempt is open: collecting or closed.
 type job struct {
 	spec *Spec
 	raw  Blob
 
-	ran   bool // whether there was ever a Run
-	until int  // of the last Run
+	runs  bool // whether there was a Run, and not with NoRound since
+	until int  // the last round that may be opened if it runs; 0: all
 
 	released int
 	latest   Blob
@@ -64,7 +61,7 @@ func (j *job) state() JobState {
 func (j *job) finished() bool { return j.released == len(j.spec.Releases) }
 
 // paused reports whether the round after those released may not be opened.
-func (j *job) paused() bool { return !j.ran || j.until > 0 && j.released >= j.until }
+func (j *job) paused() bool { return !j.runs || j.until > 0 && j.released >= j.until }
 
 // last is the attempt that was opened last, nil if none was.
 func (j *job) last() *Attempt {
@@ -187,10 +184,6 @@ func (j *job) membersOf(round, attempt int) *roaring.Bitmap {
 	return nil
 }
 
-func (a Attempt) isOpen() bool { return a.Phase == Collecting || a.Phase == Closed }
-
-func (a Attempt) String() string { return fmt.Sprintf("attempt %d of round %d", a.Attempt, a.Round) }
-
 // over is the refusal of what an attempt that does not collect is too late for.
 func (a Attempt) over() *Refusal {
 	switch a.Phase {
@@ -216,5 +209,5 @@ func sumDigest(sum []int64, width int) (d Digest) {
 
 // validLine reports whether s is one line of text for a person.
 func validLine(s string) bool {
-	return len(s) > 0 && len(s) <= maxWhy && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return len(s) > 0 && len(s) <= MaxWhy && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

@@ -93,10 +93,14 @@ func (m *Machine) run(c Run) *Refusal {
 	if refusal != nil {
 		return refusal
 	}
-	if c.Until < 0 || c.Until > len(j.spec.Releases) {
+	switch {
+	case c.Until == NoRound:
+		j.runs, j.until = false, 0
+	case c.Until < 0 || c.Until > len(j.spec.Releases):
 		return refuse(Malformed, "until round %d of %d", c.Until, len(j.spec.Releases))
+	default:
+		j.runs, j.until = true, c.Until
 	}
-	j.ran, j.until = true, c.Until
 	m.effect.word("run")
 	m.effect.numbers(uint64(c.Until))
 	return nil
@@ -215,7 +219,7 @@ func (m *Machine) releaseRound(c ReleaseRound) *Refusal {
 
 func (m *Machine) failRound(c FailRound) *Refusal {
 	if !validLine(c.Why) {
-		return refuse(Malformed, "why: want one line of 1 to %d bytes", maxWhy)
+		return refuse(Malformed, "why: want one line of 1 to %d bytes", MaxWhy)
 	}
 	j, a, refusal := m.attempt(c.Job, c.Round, c.Attempt)
 	if refusal != nil {

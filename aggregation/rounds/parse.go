@@ -71,10 +71,9 @@ func specError(field, format string, args ...any) *SpecError {
 // json.Unmarshal, which ignores the case of names, and takes the last of two
 // fields of one name, null for nothing, and a field that is not there for zero.
 func decodeObject(b []byte, path string, dst reflect.Value) *SpecError {
-	fields := make(map[string]int) // index by name in JSON
+	missing := make(map[string]int) // field by name
 	for i := range dst.NumField() {
-		name, _, _ := strings.Cut(dst.Type().Field(i).Tag.Get("json"), ",")
-		fields[name] = i
+		missing[nameOf(dst, i)] = i
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if t, err := d.Token(); err != nil {
@@ -92,11 +91,11 @@ func decodeObject(b []byte, path string, dst reflect.Value) *SpecError {
 		if path != wholeSpec {
 			at = path + "." + name
 		}
-		i, wanted := fields[name]
+		i, wanted := missing[name]
 		if !wanted {
 			return specError(path, "has a field %.64q, which is unknown or there twice", name)
 		}
-		delete(fields, name)
+		delete(missing, name)
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
 			return specError(path, "is not JSON: %v", err)
@@ -114,13 +113,18 @@ func decodeObject(b []byte, path string, dst reflect.Value) *SpecError {
 	if _, err := d.Token(); err != io.EOF {
 		return specError(path, "goes on after its end")
 	}
-	for i := range dst.NumField() { // in the struct's order, so that the error is always the same
-		name, _, _ := strings.Cut(dst.Type().Field(i).Tag.Get("json"), ",")
-		if _, missing := fields[name]; missing {
-			return specError(path, "has no field %q", name)
+	for i := range dst.NumField() { // not the map: the first one missing is always the same
+		if _, is := missing[nameOf(dst, i)]; is {
+			return specError(path, "has no field %q", nameOf(dst, i))
 		}
 	}
 	return nil
+}
+
+// nameOf is the name of field i of a struct in JSON.
+func nameOf(v reflect.Value, i int) string {
+	name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+	return name
 }
 
 // decodeField reads field i of dst, whose name in JSON is name.

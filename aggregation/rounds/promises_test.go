@@ -157,7 +157,7 @@ func (h *history) createJob(t *rapid.T, name string) {
 
 func (h *history) run(t *rapid.T) {
 	k := h.key(t)
-	h.propose(rounds.Run{Job: k.job, Until: rapid.SampledFrom([]int{0, 0, k.round}).Draw(t, "until")})
+	h.propose(rounds.Run{Job: k.job, Until: rapid.SampledFrom([]int{0, 0, k.round, rounds.NoRound}).Draw(t, "until")})
 }
 
 func (h *history) open(t *rapid.T) { h.openRound(t, h.key(t)) }

@@ -51,12 +51,7 @@ var reasons = [...]string{
 }
 
 // String is the reason in words.
-func (r Reason) String() string {
-	if int(r) < len(reasons) && reasons[r] != "" {
-		return reasons[r]
-	}
-	return fmt.Sprintf("Reason(%d)", uint8(r))
-}
+func (r Reason) String() string { return named(reasons[:], uint8(r), "Reason") }
 
 func (r *Refusal) Error() string { return r.Reason.String() + ": " + r.Detail }
 

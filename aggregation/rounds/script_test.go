@@ -27,6 +27,8 @@ type script struct {
 	m     *rounds.Machine
 	job   string
 	specs map[string]*rounds.Spec
+
+	effects bool // whether the effects of commands are printed
 }
 
 func (s *script) run(t *testing.T, d *datadriven.TestData) string {
@@ -47,6 +49,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.apply(rounds.CreateJob{Spec: encode(t, spec), State: blob(t, d, []byte(textArg(t, d, "state", "U0")))})
 	case "run":
 		return s.apply(rounds.Run{Job: s.job, Until: intArg(t, d, "until", 0)})
+	case "pause":
+		return s.apply(rounds.Run{Job: s.job, Until: rounds.NoRound})
 	case "open":
 		return s.apply(rounds.OpenRound{Job: s.job, Round: round, Attempt: attempt})
 	case "stage":
@@ -81,6 +85,9 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.show()
 	case "show":
 		return s.show()
+	case "effects":
+		s.effects = true
+		return "effects of commands are shown"
 	}
 	d.Fatalf(t, "no command %q", d.Cmd)
 	return ""
@@ -88,15 +95,19 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 
 // apply prints what became of a command, and of the job.
 func (s *script) apply(c rounds.Command) string {
-	_, err := s.m.Apply(c)
+	effect, err := s.m.Apply(c)
+	out := ""
+	if s.effects {
+		out = fmt.Sprintf("effect %x\n", effect[:8])
+	}
 	var refusal *rounds.Refusal
 	switch {
 	case err == nil:
-		return s.line()
+		return out + s.line()
 	case !errors.As(err, &refusal):
 		return fmt.Sprintf("not a refusal: %v", err)
 	}
-	out := "refused: " + refusal.Error()
+	out += "refused: " + refusal.Error()
 	if refusal.Counted != nil {
 		out += fmt.Sprintf("; counted: %v", refusal.Counted)
 	}
@@ -112,7 +123,7 @@ func (s *script) line() string {
 	if !ok {
 		return "no job " + s.job
 	}
-	out := fmt.Sprintf("%s: %s, %d of %d released, %q, spent %d of %d", s.job, states[v.State],
+	out := fmt.Sprintf("%s: %v, %d of %d released, %q, spent %d of %d", s.job, v.State,
 		v.Released, len(v.Spec.Releases), v.Latest.Bytes, uint64(v.Spent), uint64(v.Spec.Budget))
 	if n := len(v.Attempts); n > 0 {
 		out += "\n" + s.attempt(v.Attempts[n-1])
@@ -137,7 +148,7 @@ func (s *script) show() string {
 }
 
 func (s *script) attempt(a rounds.Attempt) string {
-	out := fmt.Sprintf("  %d/%d %s, members %d", a.Round, a.Attempt, phases[a.Phase], a.Members)
+	out := fmt.Sprintf("  %d/%d %v, members %d", a.Round, a.Attempt, a.Phase, a.Members)
 	if sum := s.m.Sum(s.job); a.Phase == rounds.Closed {
 		out += fmt.Sprintf(", sum %v", sum)
 	}
@@ -145,14 +156,6 @@ func (s *script) attempt(a rounds.Attempt) string {
 		out += ": " + a.Why
 	}
 	return out
-}
-
-var states = map[rounds.JobState]string{
-	rounds.Paused: "paused", rounds.Running: "running", rounds.Finished: "finished", rounds.Exhausted: "exhausted",
-}
-
-var phases = map[rounds.Phase]string{
-	rounds.Collecting: "collecting", rounds.Closed: "closed", rounds.Released: "released", rounds.Failed: "failed",
 }
 
 // whole is the blob that a stage command has a piece of: a state, or a sum.

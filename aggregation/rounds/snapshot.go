@@ -41,7 +41,8 @@ type StagedBlob struct {
 	Bytes          []byte
 }
 
-// Snapshot copies what it must and takes about 20 bytes a client.
+// Snapshot copies the sums that are being collected and the members, a bit each;
+// the registry, the states and what is staged it shares.
 func (m *Machine) Snapshot() *Snapshot {
 	s := &Snapshot{Clients: slices.Clip(m.clients.order)}
 	s.Staged = m.staged.snapshot(s.Staged)
@@ -91,7 +92,8 @@ func encodeMembers(members *roaring.Bitmap) []byte {
 }
 
 // Restore returns the machine of a snapshot, or an error if none can have been
-// in that state.
+// in that state. The snapshot may be restored again, but its bytes are then the
+// machine's too, and may not be changed.
 func Restore(s *Snapshot) (*Machine, error) {
 	m := NewMachine()
 	m.clients.numbers = make(map[ClientID]uint32, len(s.Clients))
@@ -147,8 +149,9 @@ func restoreJob(s JobSnapshot, clients int) (*job, error) {
 	}
 	j := newJob(spec, s.Spec, s.Latest.Bytes)
 	j.until = s.Until
-	// A job that was told to open all its rounds is never paused.
-	j.ran = s.Until > 0 || s.State != Paused
+	// A job that may open all of its rounds is never paused. Where the state says
+	// something else, that is for good, and it does not matter any more.
+	j.runs = s.Until > 0 || s.State != Paused
 	var released Digest
 	for _, a := range s.Attempts {
 		if err := j.replay(a); err != nil {
@@ -176,7 +179,7 @@ func restoreJob(s JobSnapshot, clients int) (*job, error) {
 		return fail("%v", err)
 	}
 	if j.state() != s.State {
-		return fail("state %d, and it should be %d", s.State, j.state())
+		return fail("is %v, and should be %v", s.State, j.state())
 	}
 	return j, nil
 }
@@ -184,8 +187,6 @@ func restoreJob(s JobSnapshot, clients int) (*job, error) {
 // replay appends an attempt that was opened after those replayed before.
 func (j *job) replay(a Attempt) error {
 	switch {
-	case !j.ran:
-		return errors.New("the job never ran")
 	case j.finished():
 		return errors.New("every round is released")
 	case j.isOpen():
@@ -210,7 +211,7 @@ func (j *job) replay(a Attempt) error {
 		valid = a.Members >= 0 && a.Members <= j.spec.RoundSize && a.State == Digest{} && validLine(a.Why)
 	}
 	if !valid {
-		return fmt.Errorf("cannot be in phase %d with %d members", a.Phase, a.Members)
+		return fmt.Errorf("cannot be %v with %d members", a.Phase, a.Members)
 	}
 	j.attempts = append(j.attempts, a)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
@@ -36,6 +37,69 @@ func changedSnapshot(t *rapid.T) {
 	slices.SortFunc(want.Jobs, func(a, b rounds.JobSnapshot) int { return bytes.Compare(a.Spec, b.Spec) })
 	if !reflect.DeepEqual(snapshot(m), want) {
 		t.Fatal("restored, and its snapshot differs")
+	}
+}
+
+// Snapshots of states in which no machine can have been. Jobs are books,
+// released; films, collecting after an attempt that failed; songs, closed.
+func TestRestoreRefuses(t *testing.T) {
+	for name, spoil := range map[string]func(s *rounds.Snapshot){
+		"a client has two numbers": func(s *rounds.Snapshot) { s.Clients[1] = s.Clients[0] },
+		"two jobs films":           func(s *rounds.Snapshot) { s.Jobs = append(s.Jobs, s.Jobs[1]) },
+		"specification: ":          func(s *rounds.Snapshot) { s.Jobs[0].Spec = s.Jobs[0].Spec[1:] },
+		"until round 4 of 3":       func(s *rounds.Snapshot) { s.Jobs[0].Until = 4 },
+		"job books: is paused, and should be running": func(s *rounds.Snapshot) {
+			s.Jobs[0].Until, s.Jobs[0].State = 2, rounds.Paused
+		},
+		"job songs: the latest state has another digest": func(s *rounds.Snapshot) { s.Jobs[2].Latest.Bytes[0]++ },
+		"job films: the latest state has another digest": func(s *rounds.Snapshot) { s.Jobs[1].Latest.Size++ },
+		"job books: the latest state is not the one released": func(s *rounds.Snapshot) {
+			s.Jobs[0].Latest = rounds.BlobOf([]byte("V1"))
+		},
+
+		"attempt 1 of round 2: attempt 1 of round 1 comes next": func(s *rounds.Snapshot) { s.Jobs[0].Attempts[0].Round = 2 },
+		"attempt 1 of round 1: attempt 2 of round 1 comes next": func(s *rounds.Snapshot) { s.Jobs[1].Attempts[1].Attempt = 1 },
+		"with a charge of 10": func(s *rounds.Snapshot) { s.Jobs[0].Attempts[0].Charge = 9 },
+		"another attempt is open": func(s *rounds.Snapshot) {
+			s.Jobs[2].Attempts = append(s.Jobs[2].Attempts, s.Jobs[2].Attempts[0])
+		},
+		"a charge of 0.000000010 rho does not fit": func(s *rounds.Snapshot) {
+			failed := s.Jobs[1].Attempts[0]
+			s.Jobs[1].Attempts = s.Jobs[1].Attempts[:1]
+			for i := 2; i <= 7; i++ {
+				failed.Attempt = i
+				s.Jobs[1].Attempts = append(s.Jobs[1].Attempts, failed)
+			}
+		},
+		"attempt 1 of round 1: cannot be released with 1":   func(s *rounds.Snapshot) { s.Jobs[0].Attempts[0].Members = 1 },
+		"attempt 1 of round 1: cannot be closed with 1":     func(s *rounds.Snapshot) { s.Jobs[2].Attempts[0].Members = 1 },
+		"attempt 2 of round 1: cannot be collecting with 4": func(s *rounds.Snapshot) { s.Jobs[1].Attempts[1].Members = 4 },
+		"attempt 1 of round 1: cannot be Phase(5)":          func(s *rounds.Snapshot) { s.Jobs[0].Attempts[0].Phase = 5 },
+		"attempt 1 of round 1: cannot be failed":            func(s *rounds.Snapshot) { s.Jobs[1].Attempts[0].Why = "" },
+
+		"a sum of no attempt":                                         func(s *rounds.Snapshot) { s.Jobs[0].Sum = []int64{1, 2} },
+		"a sum of 1 coordinates, want 2":                              func(s *rounds.Snapshot) { s.Jobs[1].Sum = s.Jobs[1].Sum[:1] },
+		"job songs: attempt 1 of round 1: the sum has another digest": func(s *rounds.Snapshot) { s.Jobs[2].Sum[0]++ },
+		"attempt 1 of round 1: the sum has another digest":            func(s *rounds.Snapshot) { s.Jobs[2].Sum[1] += 1 << 16 },
+
+		"members of no attempt": func(s *rounds.Snapshot) { s.Jobs[2].Before = s.Jobs[1].Before },
+		"members of attempt 1 of round 1: not as they are written": func(s *rounds.Snapshot) {
+			s.Jobs[0].Members = append(s.Jobs[0].Members, 0)
+		},
+		"members of attempt 2 of round 1: 2 of 3 clients, want 1": func(s *rounds.Snapshot) { s.Jobs[1].Members = s.Jobs[1].Before },
+		"members of attempt 2 of round 1: 1 of 2 clients, want 1": func(s *rounds.Snapshot) { s.Clients = s.Clients[:2] },
+		"members of attempt 1 of round 1: error":                  func(s *rounds.Snapshot) { s.Jobs[0].Members = nil },
+
+		`staged for "films": malformed`:        func(s *rounds.Snapshot) { s.Staged[1].Bytes = nil },
+		`staged for "songs": malformed`:        func(s *rounds.Snapshot) { s.Staged[1].Job = "songs"; s.Staged[1].Attempt = 1; s.Staged[1].Size = 1 },
+		`staged for "books": already released`: func(s *rounds.Snapshot) { s.Staged[1].Job = "books"; s.Staged[1].Attempt = 1 },
+		"3 staged blobs, of which 2 can be":    func(s *rounds.Snapshot) { s.Staged = append(s.Staged, s.Staged[1]) },
+	} {
+		s := deepCopy(reflect.ValueOf(snapshot(richMachine(t)))).Interface().(*rounds.Snapshot)
+		spoil(s)
+		if _, err := rounds.Restore(s); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -1,6 +1,10 @@
 package rounds
 
-import "github.com/undertone-fl/undertone/dp/accounting"
+import (
+	"fmt"
+
+	"github.com/undertone-fl/undertone/dp/accounting"
+)
 
 // JobState says whether a job's rounds may be opened.
 type JobState uint8
@@ -13,13 +17,26 @@ const (
 	Exhausted                     // the budget has no room for the next attempt
 )
 
+var jobStates = [...]string{Paused: "paused", Running: "running", Finished: "finished", Exhausted: "exhausted"}
+
+func (s JobState) String() string { return named(jobStates[:], uint8(s), "JobState") }
+
+// named is the name of value v of a type.
+func named(names []string, v uint8, typeName string) string {
+	if int(v) < len(names) && names[v] != "" {
+		return names[v]
+	}
+	return fmt.Sprintf("%s(%d)", typeName, v)
+}
+
 // JobView is a job to look at. Its slices are the machine's own, and may not
-// be changed; those of Spec and Released never change.
+// be changed. Those of Spec, Raw and Latest never change; Attempts is good until
+// the next command.
 type JobView struct {
 	Spec  *Spec
 	Raw   Blob // Spec as it was created
 	State JobState
-	Until int
+	Until int // as Run gave it; 0 with NoRound
 	// Released is the number of rounds released, and so the latest state's.
 	Released int
 	Latest   Blob // the latest state, with its bytes
@@ -39,6 +56,10 @@ const (
 	Failed
 )
 
+var phases = [...]string{Collecting: "collecting", Closed: "closed", Released: "released", Failed: "failed"}
+
+func (p Phase) String() string { return named(phases[:], uint8(p), "Phase") }
+
 // Attempt is one try at a round.
 type Attempt struct {
 	Round, Attempt int
@@ -49,3 +70,7 @@ type Attempt struct {
 	State          Digest // of what was released
 	Why            string // a failure's reason
 }
+
+func (a Attempt) String() string { return fmt.Sprintf("attempt %d of round %d", a.Attempt, a.Round) }
+
+func (a Attempt) isOpen() bool { return a.Phase == Collecting || a.Phase == Closed }

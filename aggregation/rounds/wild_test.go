@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
@@ -89,7 +90,7 @@ func wildCommand(t *rapid.T) rounds.Command {
 		}
 		return rounds.CreateJob{Spec: spec, State: wildBlob(t)}
 	case 1:
-		return rounds.Run{Job: job, Until: round}
+		return rounds.Run{Job: job, Until: rapid.SampledFrom([]int{round, rounds.NoRound}).Draw(t, "until")}
 	case 2:
 		return rounds.OpenRound{Job: job, Round: round, Attempt: attempt}
 	case 3:
@@ -123,6 +124,57 @@ func wildBlob(t *rapid.T) rounds.Blob {
 		b.Size = rapid.SampledFrom([]int64{-1, 0, 3, math.MaxInt64}).Draw(t, "size")
 	}
 	return b
+}
+
+// Commands that are malformed whatever the state is, or that do not fit the job.
+func TestMalformed(t *testing.T) {
+	m := richMachine(t)
+	spec := newSpec("films", 3, 2, 10, 60)
+	sum := pack(spec, 1, 1)
+	dan, eve := rounds.ClientOf("dan"), rounds.ClientOf("eve")
+	collect := func(sum rounds.Blob, members ...rounds.ClientID) rounds.Command {
+		return rounds.Collect{Job: "films", Round: 1, Attempt: 2, Members: members, Sum: sum}
+	}
+	stage := func(size, offset int64, piece []byte) rounds.Command {
+		return rounds.Stage{Job: "songs", Round: 1, Attempt: 1, Size: size, Offset: offset, Piece: piece}
+	}
+	for name, c := range map[string]rounds.Command{
+		"no specification":         rounds.CreateJob{State: sum},
+		"empty state":              rounds.CreateJob{Spec: encode(t, newSpec("games", 1, 1, 1, 1))},
+		"state of another size":    rounds.CreateJob{Spec: encode(t, newSpec("games", 1, 1, 1, 1)), State: rounds.Blob{Digest: sum.Digest, Size: 3, Bytes: sum.Bytes}},
+		"negative until":           rounds.Run{Job: "films", Until: -1},
+		"until too many":           rounds.Run{Job: "films", Until: 4},
+		"round 0":                  rounds.OpenRound{Job: "books"},
+		"negative attempt":         rounds.OpenRound{Job: "books", Round: 2, Attempt: -1},
+		"no members":               collect(sum),
+		"a member twice":           collect(sum, dan, eve, dan),
+		"a sum of another length":  collect(rounds.BlobOf(sum.Bytes[1:]), dan),
+		"a sum of no length":       collect(rounds.Blob{}, dan),
+		"no piece":                 stage(5, 0, nil),
+		"piece before the blob":    stage(5, -1, []byte{1}),
+		"piece behind the blob":    stage(5, 5, []byte{1}),
+		"piece over the blob":      stage(5, 4, []byte{1, 2}),
+		"piece at the end of time": stage(5, math.MaxInt64, []byte{1}),
+		"blob too large":           stage(1<<40, 0, []byte{1}),
+		"blob of negative size":    stage(-1, -2, []byte{1}),
+		"staged for no name":       rounds.Stage{Size: 1, Piece: []byte{1}},
+		"staged state too large":   rounds.Stage{Job: "games", Size: 1 << 40, Piece: []byte{1}},
+		"staged for attempt 0":     rounds.Stage{Job: "films", Round: 1, Size: 1, Piece: []byte{1}},
+		"no reason":                rounds.FailRound{Job: "films", Round: 1, Attempt: 2},
+		"reason of two lines":      rounds.FailRound{Job: "films", Round: 1, Attempt: 2, Why: "a\nb"},
+		"reason not UTF-8":         rounds.FailRound{Job: "films", Round: 1, Attempt: 2, Why: "\xff"},
+		"reason too long":          rounds.FailRound{Job: "films", Round: 1, Attempt: 2, Why: strings.Repeat("a", 1025)},
+	} {
+		before := snapshot(m)
+		_, err := m.Apply(c)
+		var refusal *rounds.Refusal
+		if !errors.As(err, &refusal) || refusal.Reason != rounds.Malformed {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !reflect.DeepEqual(before, snapshot(m)) {
+			t.Errorf("%s: refused, and changed the state", name)
+		}
+	}
 }
 
 func TestNoCommand(t *testing.T) {

@@ -77,7 +77,7 @@ type Config struct {
 	Peers   []string
 	Learner bool // join without a vote
 
-	Heartbeat time.Duration // and election timeout; the lease is half of it
+	Heartbeat time.Duration // timeout of heartbeats, elections and the lease: 150 ms if zero
 	Logger    *slog.Logger
 	// NotReady, if set, adds the reasons of the parts above to Info.
 	NotReady func() []string
@@ -96,7 +96,7 @@ type Config struct {
 }
 
 const (
-	defaultHeartbeat = 200 * time.Millisecond
+	defaultHeartbeat = 150 * time.Millisecond
 	// ioTimeout bounds a message to a node that is there but does not answer. It
 	// is long enough for an entry's worth of messages on a slow line, and how
 	// long a healed partition may go unnoticed.
@@ -105,7 +105,7 @@ const (
 	// an entry was committed when no other entry follows. The leader sends that
 	// many messages when nothing happens; a proposal by way of a follower waits
 	// for it.
-	commitTimeout = 10 * time.Millisecond
+	commitTimeout = 5 * time.Millisecond
 )
 
 // Node is one replica. Its methods may be called by any goroutine.
@@ -244,7 +244,7 @@ func raftConfig(name string, heartbeat time.Duration, logger *raftLogger) *raft.
 	c.LocalID = raft.ServerID(name)
 	c.HeartbeatTimeout = heartbeat
 	c.ElectionTimeout = heartbeat
-	c.LeaderLeaseTimeout = heartbeat / 2
+	c.LeaderLeaseTimeout = heartbeat
 	c.CommitTimeout = commitTimeout
 	c.BatchApplyCh = true // a batch is one write to the disk
 	c.ShutdownOnRemove = false

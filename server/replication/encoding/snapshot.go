@@ -243,18 +243,24 @@ type recordReader struct {
 }
 
 func (in *recordReader) next() (*undertonev1.SnapshotRecord, error) {
-	size, err := binary.ReadUvarint(in.r)
+	head, err := in.r.Peek(binary.MaxVarintLen64)
+	size, n := binary.Uvarint(head)
+	switch {
+	case n == 0 && err != nil:
+		return nil, truncated(err)
+	case n <= 0 || size > maxRecord:
+		return nil, fmt.Errorf("%w: a record that is too long", ErrMalformed)
+	}
+	in.sum.Write(head[:n])
+	in.r.Discard(n)
+	// Grown as it is read: a damaged size allocates nothing.
+	b, err := io.ReadAll(io.LimitReader(in.r, int64(size)))
+	if err == nil && uint64(len(b)) < size {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		return nil, truncated(err)
 	}
-	if size > maxRecord {
-		return nil, fmt.Errorf("%w: a record of %d bytes", ErrMalformed, size)
-	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(in.r, b); err != nil {
-		return nil, truncated(err)
-	}
-	in.sum.Write(binary.AppendUvarint(nil, size))
 	in.sum.Write(b)
 	m := new(undertonev1.SnapshotRecord)
 	return m, unmarshal(b, m)

@@ -1,0 +1,236 @@
+package encoding
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/accounting"
+	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+)
+
+// write makes the files of testdata anew. They are what version 1 is, so that is
+// for a new version only.
+var write = flag.Bool("write", false, "write testdata")
+
+func commands() []rounds.Command {
+	id := rounds.ClientID{1, 2, 3}
+	blob := rounds.BlobOf([]byte("bytes"))
+	staged := rounds.Blob{Digest: blob.Digest, Size: 1 << 30}
+	return []rounds.Command{
+		rounds.CreateJob{Spec: []byte("{}"), State: blob},
+		rounds.Run{Job: "job", Until: 3},
+		rounds.OpenRound{Job: "job", Round: 1, Attempt: 2},
+		rounds.Stage{Job: "job", Round: 1, Attempt: 2, Digest: blob.Digest, Size: 1 << 30, Offset: 256, Piece: []byte("piece")},
+		rounds.Collect{Job: "job", Round: 1, Attempt: 2, Members: []rounds.ClientID{id, {4}}, Sum: blob},
+		rounds.Collect{Job: "job", Round: 1, Attempt: 2, Members: []rounds.ClientID{id}, Sum: staged},
+		rounds.CloseRound{Job: "job", Round: 1, Attempt: 2},
+		rounds.ReleaseRound{Job: "job", Round: 1, Attempt: 2, State: staged},
+		rounds.FailRound{Job: "job", Round: 1, Attempt: 2, Why: "why"},
+	}
+}
+
+func golden(t testing.TB, name string, got []byte) []byte {
+	t.Helper()
+	name = filepath.Join("testdata", name)
+	if *write {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return want
+}
+
+func TestCommands(t *testing.T) {
+	for i, c := range commands() {
+		b, err := MarshalCommand(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := golden(t, "command-v1-"+string(rune('0'+i)), b)
+		if !bytes.Equal(b, old) {
+			t.Errorf("%T is written as %x, was %x", c, b, old)
+		}
+		got, err := UnmarshalCommand(old)
+		if err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("%+v came back as %+v, %v", c, got, err)
+		}
+	}
+}
+
+func TestCommandsThatAreRefused(t *testing.T) {
+	run, err := MarshalCommand(rounds.Run{Job: "job"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what string
+		b    []byte
+		want error
+	}{
+		{"nothing", nil, ErrMalformed},
+		{"no version", run[2:], ErrMalformed},
+		{"a newer version", append([]byte{0x08, 2}, run[2:]...), ErrNewer},
+		{"a newer version's command", []byte{0x08, 2, 0xa2, 0x06, 0}, ErrNewer},
+		{"a command that is not known", []byte{0x08, 1, 0xa2, 0x06, 0}, ErrMalformed},
+		{"a field that is not known", append(bytes.Clone(run), 0xa2, 0x06, 0), ErrMalformed},
+		{"half a command", run[:len(run)-1], ErrMalformed},
+		{"no digest", []byte{0x08, 1, 0x12, 0}, ErrMalformed},
+	} {
+		if got, err := UnmarshalCommand(c.b); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, %v, want %v", c.what, got, err, c.want)
+		}
+	}
+}
+
+func TestRefusal(t *testing.T) {
+	want := &rounds.Refusal{Reason: rounds.Full, Detail: "detail", Counted: []int{0, 3}, Room: 7}
+	if got := FromRefusal(Refusal(want)); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v came back as %+v", want, got)
+	}
+}
+
+func state(large int) *State {
+	blob := rounds.BlobOf(bytes.Repeat([]byte("b"), large))
+	s := &State{Index: 7, Hash: rounds.Digest{7}, Snapshot: &rounds.Snapshot{
+		Jobs: []rounds.JobSnapshot{
+			{Spec: []byte("{}"), State: rounds.Paused, Latest: rounds.BlobOf([]byte("state"))},
+			{
+				Spec: []byte(`{"job":"two"}`), State: rounds.Running, Until: 3, Latest: blob,
+				Attempts: []rounds.Attempt{
+					{Round: 1, Attempt: 1, Phase: rounds.Failed, Members: 1, Charge: accounting.NanoRho(5), Why: "why"},
+					{Round: 1, Attempt: 2, Phase: rounds.Closed, Members: 2, Charge: accounting.NanoRho(5), Sum: rounds.Digest{1}},
+				},
+				Sum: []int64{-1, 0, 1 << 40}, Members: []byte("members"), Before: []byte("before"),
+			},
+		},
+		Staged: []rounds.StagedBlob{
+			{Job: "two", Round: 1, Attempt: 2, Digest: blob.Digest, Size: 1 << 30, Bytes: blob.Bytes},
+			{Job: "three", Digest: rounds.Digest{3}, Size: 5, Bytes: []byte("ab")},
+		},
+	}}
+	for i := range large {
+		s.Snapshot.Clients = append(s.Snapshot.Clients, rounds.ClientID{byte(i), byte(i >> 8), byte(i >> 16)})
+	}
+	return s
+}
+
+func TestSnapshot(t *testing.T) {
+	for name, s := range map[string]*State{
+		"small": state(10), "large": state(piece + 1), "empty": {Snapshot: &rounds.Snapshot{}},
+	} {
+		var b bytes.Buffer
+		if err := WriteSnapshot(&b, s); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadSnapshot(bytes.NewReader(b.Bytes()))
+		if err != nil || !reflect.DeepEqual(got, s) {
+			t.Errorf("%s: came back otherwise, %v", name, err)
+		}
+		if name == "small" {
+			old := golden(t, "snapshot-v1", b.Bytes())
+			if got, err := ReadSnapshot(bytes.NewReader(old)); err != nil || !reflect.DeepEqual(got, s) {
+				t.Errorf("an old snapshot reads otherwise: %v", err)
+			}
+		}
+	}
+}
+
+func TestDamagedSnapshots(t *testing.T) {
+	var b bytes.Buffer
+	if err := WriteSnapshot(&b, state(10)); err != nil {
+		t.Fatal(err)
+	}
+	for at := range b.Len() {
+		bad := bytes.Clone(b.Bytes())
+		bad[at] ^= 1
+		if _, err := ReadSnapshot(bytes.NewReader(bad)); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("byte %d flipped: %v", at, err)
+		}
+		if _, err := ReadSnapshot(bytes.NewReader(b.Bytes()[:at])); !errors.Is(err, ErrMalformed) {
+			t.Errorf("cut at byte %d: %v", at, err)
+		}
+	}
+	if _, err := ReadSnapshot(bytes.NewReader(append(b.Bytes(), 0))); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a byte too many: %v", err)
+	}
+}
+
+func FuzzCommand(f *testing.F) {
+	for _, c := range commands() {
+		b, err := MarshalCommand(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := UnmarshalCommand(b)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrNewer) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := MarshalCommand(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := UnmarshalCommand(again); err != nil || !reflect.DeepEqual(got, c) {
+			t.Fatalf("%+v came back as %+v, %v", c, got, err)
+		}
+	})
+}
+
+// FuzzSnapshot gives every input a trailer that fits: what is behind the digest
+// has to be read with care too.
+func FuzzSnapshot(f *testing.F) {
+	const trailer = 1 + 2 + 2 + 32 // length, record, digest
+	for _, s := range []*State{state(0), state(10)} {
+		var b bytes.Buffer
+		if err := WriteSnapshot(&b, s); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes()[:b.Len()-trailer])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sum := sha256.Sum256(b)
+		var in bytes.Buffer
+		in.Write(b)
+		if _, err := protodelim.MarshalTo(&in, &undertonev1.SnapshotRecord{Record: &undertonev1.SnapshotRecord_Trailer{
+			Trailer: &undertonev1.SnapshotTrailer{Digest: sum[:]},
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := ReadSnapshot(&in)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrNewer) {
+				t.Fatal(err)
+			}
+			return
+		}
+		var again bytes.Buffer
+		if err := WriteSnapshot(&again, s); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadSnapshot(&again); err != nil || !reflect.DeepEqual(got, s) {
+			t.Fatalf("came back otherwise: %v", err)
+		}
+	})
+}

@@ -39,7 +39,7 @@ type worker struct {
 	encoded     []int64
 	sum         *aggregation.Accumulator
 	source      *noise.Seeded
-	sampler     noise.Sampler
+	mechanism   *local.Mechanism
 	theta       []float64
 	support     []int32
 	local       ridge
@@ -142,15 +142,20 @@ type pass struct {
 func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.State, kind lowrank.Kind) (*pass, error) {
 	clients := u.pop.Len()
 	layout := p.Layout(kind)
-	n, bound := layout.Len(), layout.Bound()
+	n := layout.Len()
 	out := &pass{measured: kind == lowrank.Refine}
-	var shared *noise.DiscreteGaussian
+	var sigma noise.Sigma // zero without privacy
 	if p.spec != nil {
-		var err error
-		if shared, err = noise.NewDiscreteGaussian(p.spec.Releases[state.Step].Sigma, noise.NewSeeded(0)); err != nil {
-			return nil, err
-		}
+		sigma = p.spec.Releases[state.Step].Sigma
 		out.sd = jobs.NoiseDeviation(p.spec, state.Step+1, clients)
+	}
+	bound, err := lattice.Bound(layout.Bound())
+	if err != nil {
+		return nil, err
+	}
+	mechanism, err := local.NewMechanism(lattice, bound, sigma, noise.NewSeeded(0))
+	if err != nil {
+		return nil, err
 	}
 	total := aggregation.NewAccumulator(n)
 	tallies, err := c.each(ctx, clients,
@@ -159,9 +164,7 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 			w.vector, w.encoded = make([]float64, n), make([]int64, n)
 			w.sum = aggregation.NewAccumulator(n)
 			w.source = noise.NewSeeded(0)
-			if shared != nil {
-				w.sampler = shared.With(w.source)
-			}
+			w.mechanism = mechanism.With(w.source)
 			return nil
 		},
 		func(w *worker, i int, t *tally) error {
@@ -174,11 +177,8 @@ func (c *cohort) collect(ctx context.Context, u *unit, p *plan, state *lowrank.S
 				return err
 			}
 			w.source.Reset(u.noiseSeed(), uint64(state.Step), uint64(i))
-			if err := lattice.Encode(w.encoded, w.vector, bound, w.source); err != nil {
+			if err := w.mechanism.Encode(w.encoded, w.vector); err != nil {
 				return err
-			}
-			if w.sampler != nil {
-				w.sampler.Add(w.encoded)
 			}
 			if out.measured && len(w.train.Y) > 0 && !failed {
 				u.measure(w, t, i, &state.Model, w.contributor.Solver.Fit())

@@ -93,6 +93,9 @@ func New(certificate tls.Certificate, authorities *x509.CertPool) (*Bearer, erro
 	if len(certificate.Certificate) == 0 {
 		return nil, fmt.Errorf("%w: there is no certificate", ErrNoIdentity)
 	}
+	if authorities == nil { // crypto/x509 would take the system's
+		return nil, errors.New("identity: no authorities for the other side's certificate")
+	}
 	if certificate.Leaf == nil {
 		leaf, err := x509.ParseCertificate(certificate.Certificate[0])
 		if err != nil {

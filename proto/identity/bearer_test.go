@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io/fs"
@@ -76,6 +77,21 @@ func refused(t *testing.T, err error, path string, want error, saying string) {
 	if !errors.As(err, &file) || file.Path != path || want != nil && !errors.Is(err, want) ||
 		!strings.Contains(err.Error(), saying) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v; want %s, %v, %q", err, path, want, saying)
+	}
+}
+
+// TestNewRefusals: without authorities of its own a bearer would trust the
+// system's.
+func TestNewRefusals(t *testing.T) {
+	pair, err := tlsPair(root(t, "ours").issue(t, alice, p256(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := identity.New(pair, nil); err == nil {
+		t.Error("no authorities: no error")
+	}
+	if _, err := identity.New(tls.Certificate{}, x509.NewCertPool()); !errors.Is(err, identity.ErrNoIdentity) {
+		t.Errorf("no certificate: %v", err)
 	}
 }
 

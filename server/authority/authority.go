@@ -60,9 +60,10 @@ func New() (*Authority, error) {
 		return nil, fmt.Errorf("authority: %w", err)
 	}
 	now := time.Now().Truncate(time.Second)
+	var mark [4]byte // tells authorities apart, for people and for verification
+	rand.Read(mark[:])
 	template := &x509.Certificate{
-		// The date tells two authorities of one name apart in error texts.
-		Subject:               pkix.Name{Organization: []string{"undertone"}, CommonName: "undertone authority " + now.UTC().Format("2006-01-02 15:04:05")},
+		Subject:               pkix.Name{Organization: []string{"undertone"}, CommonName: fmt.Sprintf("undertone authority %x", mark)},
 		NotBefore:             now.Add(-backdated),
 		NotAfter:              now.Add(Lifetime),
 		IsCA:                  true,

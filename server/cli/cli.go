@@ -39,7 +39,6 @@ func Commands() []*cobra.Command {
 // prepare does for a command and those below it what all have in common.
 func prepare(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
-	cmd.InheritedFlags().SortFlags = false
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error { return inputStatus(run(cmd, args)) }
 	}
@@ -50,7 +49,6 @@ func prepare(cmd *cobra.Command) {
 		cmd.Args = func(cmd *cobra.Command, args []string) error { return unknownCommand(cmd, args) }
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
-	cmd.SuggestionsMinimumDistance = 2
 }
 
 // unknownCommand is the mistake of a group's command that is none.
@@ -59,8 +57,12 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = "did you mean " + near[0] + "?"
+	var names []string
+	for _, sub := range cmd.Commands() {
+		names = append(names, sub.Name())
+	}
+	if near := nearest(args[0], names); near != "" {
+		hint = "did you mean " + near + "?"
 	}
 	return usagef("unknown command %q (%s)", args[0], hint)
 }

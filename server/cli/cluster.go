@@ -11,11 +11,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	"github.com/undertone-fl/undertone/server/authority"
 	"github.com/undertone-fl/undertone/server/replication"
 )
 
@@ -44,7 +44,14 @@ furthest one's; two nodes that have applied the same entries have the same hash.
 			if !watch {
 				return show(cmd.OutOrStdout())
 			}
-			return follow(cmd, time.Second, func(w io.Writer) (bool, error) { return false, show(w) })
+			return follow(cmd, func(w io.Writer) (string, bool, error) {
+				var text strings.Builder
+				if err := show(&text); err != nil {
+					return "", false, err
+				}
+				_, err := io.WriteString(w, text.String())
+				return text.String(), false, err
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "show it again whenever it changes")
@@ -410,9 +417,17 @@ two clusters would spend one budget. So it takes --accept-loss.`,
 
 // checkAddress checks that others can use an address.
 func checkAddress(flag, address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if n, bad := strconv.Atoi(port); err != nil || host == "" || bad != nil || n < 1 || n > 65535 {
+	if !isAddress(address) {
 		return flagf(flag, "%q is no address HOST:PORT", address)
 	}
 	return nil
+}
+
+func isAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || authority.CheckHost(host) != nil {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }

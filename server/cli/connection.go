@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
@@ -126,7 +127,7 @@ func (c *connection) addresses() ([]string, error) {
 		if _, _, err := net.SplitHostPort(a); err != nil {
 			a = net.JoinHostPort(strings.Trim(a, "[]"), defaultAPIPort)
 		}
-		if host, _, err := net.SplitHostPort(a); err != nil || host == "" || strings.ContainsAny(host, "/ ") {
+		if !isAddress(a) {
 			return nil, usagef("%s: %q is no address HOST:PORT", from, list[i])
 		}
 		out[i] = a
@@ -218,15 +219,19 @@ func dial(ctx context.Context, patience time.Duration, server string, b *identit
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
 		if state == connectivity.TransientFailure {
-			// Only a call tells why; it fails at once.
-			err := conn.Invoke(reached, undertonev1grpc.OperatorService_ListJobs_FullMethodName, &undertonev1.ListJobsRequest{}, &undertonev1.ListJobsResponse{})
-			return &unreachableError{server, b.Explain(errors.New(connectionProblem(err))).Error()}
+			// Only a call tells why; it fails at once, unless there is a
+			// connection by now.
+			_, err := undertonev1grpc.NewOperatorServiceClient(conn).ListJobs(reached, &undertonev1.ListJobsRequest{})
+			if status.Code(err) != codes.Unavailable || refusal(err) != nil {
+				break
+			}
+			return &unreachableError{server, connectionProblem(err)}
 		}
 		if !conn.WaitForStateChange(reached, state) {
 			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience)}
 		}
 	}
-	return b.Explain(f(ctx, conn))
+	return f(ctx, conn)
 }
 
 // A grpc status of a connection that failed has its cause in quotes, under
@@ -237,9 +242,6 @@ var (
 )
 
 func connectionProblem(err error) string {
-	if err == nil { // it came to life meanwhile, too late to be told apart
-		return "the connection came and went"
-	}
 	text := status.Convert(err).Message()
 	if m := connectionCause.FindStringSubmatch(text); m != nil {
 		text = strings.ReplaceAll(m[1], `\"`, `"`)
@@ -300,28 +302,38 @@ func explain(err error, server string) error {
 	return fmt.Errorf("%s: %s", server, text)
 }
 
-// follow shows something again and again until it is interrupted or done.
-func follow(cmd *cobra.Command, every time.Duration, show func(w io.Writer) (done bool, err error)) error {
+// follow shows something again and again until it is over or interrupted: on a
+// terminal in one place, elsewhere one time after the other, when its state is
+// another one.
+func follow(cmd *cobra.Command, show func(io.Writer) (state string, over bool, err error)) error {
+	const every = time.Second
+	out := cmd.OutOrStdout()
+	f, ok := out.(*os.File)
+	screen := ok && term.IsTerminal(int(f.Fd()))
 	var last string
-	for {
-		var screen strings.Builder
-		done, err := show(&screen)
+	for first := true; ; first = false {
+		var text strings.Builder
+		state, over, err := show(&text)
+		if cmd.Context().Err() != nil {
+			return nil
+		}
 		if err != nil {
-			if cmd.Context().Err() != nil {
-				return nil
-			}
 			return err
 		}
-		if now := screen.String(); now != last {
-			if last != "" {
-				fmt.Fprintln(cmd.OutOrStdout())
+		if screen || first || state != last {
+			before := ""
+			switch {
+			case screen:
+				before = "\x1b[H\x1b[2J" // home, clear
+			case !first:
+				before = "\n"
 			}
-			if _, err := io.WriteString(cmd.OutOrStdout(), now); err != nil {
+			if _, err := io.WriteString(out, before+text.String()); err != nil {
 				return err
 			}
-			last = now
 		}
-		if done {
+		last = state
+		if over {
 			return nil
 		}
 		select {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -44,18 +45,14 @@ func (n *node) develop(s *settings) (*development, error) {
 	if err := d.make(); err != nil {
 		return nil, err
 	}
-	for flag, address := range map[string]struct {
-		of    *string
-		local string
-	}{
-		"api":  {&n.config.API, "127.0.0.1:7300"}, // nobody else's machine reaches it
-		"node": {&n.config.Node, "127.0.0.1:7301"},
-	} {
-		if !s.given(flag) {
-			*address.of = address.local
-		}
+	// No other machine is to reach it, unless it is told to listen to them.
+	if !s.given("api") {
+		n.config.API = "127.0.0.1:7300"
 	}
-	// Nobody else is to reach it; so the address that it was founded with may stay,
+	if !s.given("node") {
+		n.config.Node = "127.0.0.1:7301"
+	}
+	// There are no other nodes; so the address that it was founded with may stay,
 	// wherever it listens.
 	n.config.Advertise = "127.0.0.1:7301"
 	n.config.Dir = filepath.Join(d.dir, "data")
@@ -73,9 +70,14 @@ func (d *development) make() error {
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		return flagf("data-dir", "%w", pathProblem(err))
 	}
-	// Keys are not for a repository.
-	if ignore := filepath.Join(d.dir, ".gitignore"); !exists(ignore) {
-		if err := os.WriteFile(ignore, []byte("*\n"), 0o644); err != nil {
+	for path, text := range map[string][]byte{
+		d.samples():                        samples,
+		filepath.Join(d.dir, ".gitignore"): []byte("*\n"), // keys are not for a repository
+	} {
+		if exists(path) {
+			continue
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
 			return flagf("data-dir", "%w", pathProblem(err))
 		}
 	}
@@ -150,14 +152,20 @@ In another shell:
   . %s
   undertone job create demo --dim 8 --rank 2 --epsilon 4 --n-min 1 --deadline 1m
   undertone job open demo
-  undertone-agent --server %s --identity %s --job demo --data samples.csv
-  undertone job status demo --watch
+  undertone-agent run --until-finished --dir %s --certificates %s --data %s
+  undertone job status demo
 
-`, d.env(), api, d.place(devClient))
+`, d.env(), filepath.Join(d.dir, "alice"), d.place(devClient), d.samples())
 	return err
 }
 
-func (d *development) env() string { return filepath.Join(d.dir, "env") }
+func (d *development) env() string     { return filepath.Join(d.dir, "env") }
+func (d *development) samples() string { return filepath.Join(d.dir, "samples.csv") }
+
+// samples are a client's: eight features and a response that depends on them.
+//
+//go:embed samples.csv
+var samples []byte
 
 // quote makes one word of a POSIX shell out of s.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

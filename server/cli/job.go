@@ -167,12 +167,12 @@ func jobStatusCommand() *cobra.Command {
 			if !watch {
 				return c.showJob(cmd, repeated, get)
 			}
-			return follow(cmd, time.Second, func(w io.Writer) (bool, error) {
+			return follow(cmd, func(w io.Writer) (string, bool, error) {
 				j, err := c.getJob(cmd, repeated, get)
 				if err != nil {
-					return false, err
+					return "", false, err
 				}
-				return j.over(), c.printJob(w, j)
+				return j.stage(), j.over(), c.printJob(w, j)
 			})
 		},
 	}

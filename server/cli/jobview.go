@@ -21,6 +21,7 @@ import (
 type jobView struct {
 	Name        string          `json:"job"`
 	State       string          `json:"state"`
+	Held        bool            `json:"held,omitempty"`
 	Until       uint32          `json:"until,omitempty"` // the last round that may be opened
 	Released    uint32          `json:"released"`
 	Rounds      int             `json:"rounds"`
@@ -94,6 +95,7 @@ func viewJob(j *undertonev1.Job) (*jobView, error) {
 	if v.Spent, err = amount(s, accounting.NanoRho(j.GetSpentNanoRho())); err != nil {
 		return nil, err
 	}
+	v.Held = held(j, s)
 	for _, a := range j.GetAttempts() {
 		view := attemptView{
 			Round: a.GetRound(), Attempt: a.GetAttempt(), Phase: phases[a.GetPhase()], Members: a.GetMembers(),
@@ -124,12 +126,37 @@ var phases = map[undertonev1.Phase]string{
 // over reports whether nothing will happen to the job any more.
 func (j *jobView) over() bool { return j.State == "finished" || j.State == "exhausted" }
 
+// held reports whether the servers open no further attempt by themselves, since it
+// would spend what later rounds need: package server's driver decides alike.
+func held(j *undertonev1.Job, s *rounds.Spec) bool {
+	released := int(j.GetReleased())
+	waits := j.GetState() == undertonev1.JobState_JOB_STATE_RUNNING && (j.GetUntil() == 0 || released < int(j.GetUntil()))
+	if !waits || released >= len(s.Releases) || lastAttempt(j).GetPhase() != undertonev1.Phase_PHASE_FAILED {
+		return false
+	}
+	needed := accounting.NanoRho(j.GetSpentNanoRho())
+	for _, r := range s.Releases[released:] {
+		var err error
+		if needed, err = needed.Add(r.Charge); err != nil {
+			return true
+		}
+	}
+	return needed > s.Budget
+}
+
+// stage is all that changes but the time.
+func (j *jobView) stage() string {
+	return fmt.Sprint(j.State, j.Until, j.Released, j.Spent.NanoRho, j.Attempts)
+}
+
 // standing is the state in a few words.
 func (j *jobView) standing() string {
 	text := fmt.Sprintf("%s, %d of %s released", j.State, j.Released, plural(j.Rounds, "round"))
 	switch {
 	case j.State == "exhausted":
 		text += "; the budget has no room for another attempt"
+	case j.Held:
+		text += "; held, for another attempt would spend what later rounds need (undertone job open-round makes it)"
 	case j.State == "running" && j.Until > 0:
 		text += fmt.Sprintf("; pauses after round %d", j.Until)
 	}
@@ -206,7 +233,11 @@ func printJobs(w io.Writer, list []*jobView) error {
 	}
 	t := table{header: []string{"JOB", "STATE", "RELEASED", "EPSILON SPENT", "OF", "METHOD"}}
 	for _, j := range list {
-		t.add(j.Name, j.State, fmt.Sprintf("%d/%d", j.Released, j.Rounds),
+		state := j.State
+		if j.Held {
+			state += ", held"
+		}
+		t.add(j.Name, state, fmt.Sprintf("%d/%d", j.Released, j.Rounds),
 			figure(spentUnder(j.spec.Adjacency, j.Spent)), figure(spentUnder(j.spec.Adjacency, j.Budget)), methodOf(j.spec))
 	}
 	return t.print(w)

@@ -53,14 +53,6 @@ func (f facts) print(w io.Writer) error {
 	return tw.Flush()
 }
 
-// short is enough of a digest for people to tell two apart.
-func short(digest []byte) string {
-	if len(digest) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%x", digest[:min(len(digest), 6)])
-}
-
 // size is a number of bytes.
 func size(n uint64) string {
 	switch {

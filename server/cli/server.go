@@ -154,7 +154,7 @@ func (n *node) run(cmd *cobra.Command) error {
 	if n.check {
 		return n.show(cmd, settings)
 	}
-	n.config.Version = strings.TrimPrefix(cmd.Root().Version, "undertone ")
+	n.config.Version, _, _ = strings.Cut(strings.TrimPrefix(cmd.Root().Version, "undertone "), ",")
 	if n.config.Logger, err = n.logger(cmd); err != nil {
 		return err
 	}

@@ -4,7 +4,11 @@ package grpctls
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -42,9 +46,55 @@ type client struct {
 
 func (c *client) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secured, info, err := credentials.NewTLS(c.bearer.ClientTLS()).ClientHandshake(ctx, authority, conn)
-	return secured, info, c.bearer.Explain(err)
+	if err != nil {
+		return nil, nil, c.bearer.Explain(err)
+	}
+	return &connection{Conn: secured, bearer: c.bearer, readFailed: make(chan struct{})}, info, nil
 }
 
 func (c *client) Clone() credentials.TransportCredentials {
 	return &client{c.TransportCredentials.Clone(), c.bearer}
+}
+
+// connection says why a server hung up. In TLS 1.3 a client is through with its
+// handshake before the server has seen its certificate; the refusal is the first
+// thing that it reads. By then it may have failed to write, of which the error
+// would say nothing but that the pipe is broken.
+type connection struct {
+	net.Conn
+	bearer *identity.Bearer
+
+	once       sync.Once
+	readFailed chan struct{} // closed when a read failed
+	readErr    error
+}
+
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		err = c.bearer.Explain(err)
+		c.once.Do(func() {
+			c.readErr = err
+			close(c.readFailed)
+		})
+	}
+	return n, err
+}
+
+// patience is how long a write that failed waits for the reason. grpc reads
+// all the time, and a broken connection's reads end at once.
+const patience = time.Second
+
+func (c *connection) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		select {
+		case <-c.readFailed:
+			if !errors.Is(c.readErr, io.EOF) {
+				err = c.readErr
+			}
+		case <-time.After(patience):
+		}
+	}
+	return n, err
 }

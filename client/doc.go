@@ -1,0 +1,50 @@
+// Package client is the device's half of undertone, for an app to embed: it
+// keeps its user's samples, takes part in the rounds of the jobs that servers
+// run, and predicts from a model of its own.
+//
+// Open a directory with a Config, Sync now and then (or Run), Predict at any
+// time. Samples, the personal model and every noise seed stay on the device.
+// What leaves it is, once an attempt at a round, a contribution that was
+// clipped, rounded and noised (package local), over TLS to a server whose
+// certificate was checked.
+//
+// # Promise
+//
+// Through a kill or a power failure at any moment, and whatever servers answer:
+//
+//   - Of one attempt at most one noised vector is ever sent. It is on disk
+//     before the first byte is, every retry sends the same bytes, and it goes
+//     once the server has acknowledged it, or the attempt is over.
+//   - Nothing is disclosed that is not in the device's own record, on disk
+//     before any noise is drawn, and what the record sums up to stays within
+//     the device's own Cap, over all jobs and failed attempts together.
+//   - It trains on what was released, and on nothing else: a specification's
+//     claims are recomputed (jobs.Check), a model's bytes have the digest that
+//     was announced, no version is ever followed by a lower one, and what was
+//     seen once of a job never changes, or the device takes no further part in
+//     it (ErrTwoHistories).
+//   - Predict uses a personal model with the released model that it was fitted
+//     to, never with another.
+//   - Whether a device has samples, and whether they are usable, shows in
+//     nothing that it sends: it contributes zeros then, rounded and noised like
+//     any contribution.
+//
+// With TrustCentral a job asks for contributions without noise, which the
+// receiving server adds. Whoever does not trust servers that far refuses such
+// jobs in Config.Accept.
+//
+// # Policy
+//
+// A directory belongs to one identity and, while it is open, to one Device.
+// It may not be copied or put back from a backup: a device that forgets what it
+// disclosed would disclose it again. FORMAT.md describes its files; what an
+// earlier version of this package wrote, a later one reads. Files that are damaged
+// are named in an error, and never guessed at.
+//
+// Errors are values of the block in errors.go, types among them; what goes wrong
+// in one job is in the Summary and does not keep the others waiting. The logger
+// gets job names, rounds and errors; never samples, contributions or models.
+//
+// It needs neither the server's packages nor a compiler for C; it builds for
+// linux, darwin, windows, android and, as local, for js/wasm.
+package client

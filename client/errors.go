@@ -1,0 +1,99 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+
+	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+)
+
+// What the functions of this package return matches one of these, a *ConfigError,
+// a *RowError, an error of package local, or an error of the operating system
+// that names the file.
+var (
+	// ErrCap says that a contribution would disclose more than Config.Cap allows.
+	ErrCap = errors.New("beyond the device's cap")
+	// ErrSpec says that a job's specification is malformed, or claims what a
+	// recomputation does not confirm.
+	ErrSpec = errors.New("the job's specification does not hold")
+	// ErrDeclined says that Config.Accept refused a job.
+	ErrDeclined = errors.New("the job was declined")
+	// ErrDigest says that bytes are not those that were announced, or no state
+	// of their job.
+	ErrDigest = errors.New("not what was announced")
+	// ErrTwoHistories says that a server shows another specification or another
+	// model than was seen before under the same name and version. One of the two
+	// histories is false; the device takes no part in the job.
+	ErrTwoHistories = errors.New("the servers show two histories")
+	// ErrBackwards says that a server shows an earlier round than was seen before.
+	ErrBackwards = errors.New("the servers show an earlier round than before")
+	// ErrOver says that the attempt ended before the contribution was counted.
+	ErrOver = errors.New("the round is over")
+	// ErrElsewhere says that a contribution under this identity is counted that
+	// this directory knows nothing of.
+	ErrElsewhere = errors.New("this identity contributed from another directory")
+	// ErrRejected says that a server took the contribution, or another request,
+	// for one that no honest device sends.
+	ErrRejected = errors.New("rejected by the server")
+	// ErrForbidden says that the certificate is none of a client's.
+	ErrForbidden = errors.New("the certificate may not do this")
+	// ErrUnknownJob says that the servers have no job of that name.
+	ErrUnknownJob = errors.New("no such job")
+	// ErrUnavailable says that no server answered in time. What was to be sent is
+	// kept, and sent by the next Sync.
+	ErrUnavailable = errors.New("no server is available")
+
+	// ErrCorrupt says that a file is damaged.
+	ErrCorrupt = errors.New("damaged file")
+	// ErrVersion says that a file is of a later version of this package.
+	ErrVersion = errors.New("file of a later version")
+	// ErrLocked says that another Device, of this process or another, has the
+	// directory open.
+	ErrLocked = errors.New("directory in use")
+	// ErrIdentity says that the directory belongs to another identity.
+	ErrIdentity = errors.New("directory of another identity")
+	// ErrNoModel says that there is nothing to predict from yet.
+	ErrNoModel = errors.New("no model yet")
+	// ErrClosed says that the Device was closed, or opened Offline.
+	ErrClosed = errors.New("not open for syncing")
+)
+
+// ConfigError is a mistake in a Config.
+type ConfigError struct{ Field, Problem string }
+
+func (e *ConfigError) Error() string { return e.Field + ": " + e.Problem }
+
+// RefusedError is a server's answer that is no. It matches ErrOver, ErrRejected,
+// ErrForbidden, ErrUnknownJob or ErrUnavailable.
+type RefusedError struct {
+	Reason undertonev1.Reason
+	Detail string
+	// Counted says whether this device is in the sum all the same; nil where
+	// that is not known.
+	Counted *bool
+}
+
+func (e *RefusedError) Error() string {
+	reason := reasonText(e.Reason)
+	if e.Detail == "" {
+		return reason
+	}
+	return fmt.Sprintf("%s: %s", reason, e.Detail)
+}
+
+func (e *RefusedError) Unwrap() error {
+	switch e.Reason {
+	case undertonev1.Reason_REASON_NOT_OPEN, undertonev1.Reason_REASON_WRONG_ROUND, undertonev1.Reason_REASON_ALREADY_RELEASED,
+		undertonev1.Reason_REASON_FULL, undertonev1.Reason_REASON_NOT_RUNNING, undertonev1.Reason_REASON_SUPERSEDED,
+		undertonev1.Reason_REASON_COUNTED:
+		return ErrOver
+	case undertonev1.Reason_REASON_UNKNOWN_JOB:
+		return ErrUnknownJob
+	case undertonev1.Reason_REASON_FORBIDDEN:
+		return ErrForbidden
+	case undertonev1.Reason_REASON_RATE_LIMITED, undertonev1.Reason_REASON_OVERLOADED, undertonev1.Reason_REASON_NO_LEADER,
+		undertonev1.Reason_REASON_BEHIND, undertonev1.Reason_REASON_DIVERGED, undertonev1.Reason_REASON_CORRUPT:
+		return ErrUnavailable
+	}
+	return ErrRejected
+}

@@ -146,6 +146,7 @@ func New(c Config) (_ *Server, err error) {
 
 	s.metrics = metrics.New()
 	s.metrics.Watch(s.node)
+	s.metrics.WatchLog(s.node.Stats)
 	tracer := s.traces.Provider.Tracer("github.com/undertone-fl/undertone/server")
 	s.board = board.New(s.node)
 	s.ingest = ingest.New(s.node, ingest.Config{Limit: c.Inflight, Logger: s.log, Metrics: s.metrics, Tracer: tracer})

@@ -22,14 +22,13 @@ import (
 const (
 	// maxMembers bounds a batch: its entry names them in 64 KiB.
 	maxMembers = 4096
-	// maxRunners is how many batches of an attempt are on their way at a time.
-	// While one is committed another one is added up.
-	maxRunners = 2
 	// A sum that large takes many entries, whether it is of one contribution or
 	// of twenty: it waits for the uploads that are under way, but no longer than
-	// gatherTime.
-	largeSum   = 256 << 10
-	gatherTime = 250 * time.Millisecond
+	// gatherTime. And it takes time to add up: while one is committed, another
+	// one is. For small ones a second batch on its way only makes both smaller.
+	largeSum     = 256 << 10
+	gatherTime   = 250 * time.Millisecond
+	largeRunners = 2
 )
 
 // attempt is an open attempt with contributions that wait.
@@ -139,7 +138,7 @@ func (in *Ingest) enqueue(key Key, t terms, c *contribution) (*contribution, err
 	}
 	a.pending[c.client] = c
 	a.queue = append(a.queue, c)
-	if a.runners == 0 || a.runners < maxRunners && (len(a.queue) >= maxMembers/2 || t.size() >= largeSum) {
+	if a.runners == 0 || a.runners < largeRunners && t.size() >= largeSum {
 		a.runners++
 		in.runners.Add(1)
 		go in.run(a)

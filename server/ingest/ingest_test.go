@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -534,4 +535,54 @@ func TestDrain(t *testing.T) {
 		t.Error(err)
 	}
 	<-drained
+}
+
+// With trust central the server adds one share of the contribution's noise,
+// whatever is retried, and holds the client to its bound.
+func TestCentralNoise(t *testing.T) {
+	const clients = 40
+	p, terms := solo.Parameters(), solo.Terms(job)
+	terms.Trust, terms.RoundSize = rounds.TrustCentral, clients
+	n, spec := openRound(t, p, terms)
+	servers := []*ingest.Ingest{newIngest(n, 0), newIngest(n, 0)}
+	beyond := make([]int64, spec.Releases[0].Length)
+	beyond[0], beyond[1] = int64(spec.Releases[0].Bound), 1 // each in range, together beyond the norm
+	payload := pack(spec, beyond)
+	if _, err := servers[0].Submit(t.Context(), header(n, clients, payload), payload); reasonOf(err) != undertonev1.Reason_REASON_OUT_OF_RANGE {
+		t.Errorf("a contribution beyond its bound: %v", err)
+	}
+	var wg sync.WaitGroup
+	for c := range clients {
+		for _, in := range servers {
+			wg.Go(func() {
+				payload := pack(spec, vector(spec, c))
+				if err := upload(t.Context(), in, header(n, c, payload), payload, 100); err != nil {
+					if _, members := counted(n); members < clients {
+						t.Errorf("client %d: %v", c, err)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+
+	sum, members := closed(t, n)
+	if members != clients {
+		t.Fatalf("%d members, want %d", members, clients)
+	}
+	// The noise's sample variance, over m coordinates of a sum of clients shares,
+	// has a relative standard deviation of sqrt(2/m). Eight of them are passed by
+	// chance in fewer than one of 1e10 runs; two shares instead of one, or none,
+	// are farther away than that.
+	var squares float64
+	for i, v := range sumOf(spec, seq(clients)...) {
+		d := float64(sum[i] - v)
+		squares += d * d
+	}
+	m := float64(len(sum))
+	sigma := spec.Releases[0].Sigma.Float64()
+	ratio := squares / m / (clients * sigma * sigma)
+	if tolerance := 8 * math.Sqrt(2/m); math.Abs(ratio-1) > tolerance || tolerance > 0.8 {
+		t.Errorf("the noise's variance is %.3f of what it is to be, +-%.3f", ratio, tolerance)
+	}
 }

@@ -12,6 +12,7 @@ import (
 )
 
 func TestBackupAndRestore(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	c.leader().begin()
@@ -55,6 +56,7 @@ func TestBackupAndRestore(t *testing.T) {
 }
 
 func TestRecoverFromALostMajority(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	c.leader().begin()
@@ -92,6 +94,7 @@ func TestRecoverFromALostMajority(t *testing.T) {
 }
 
 func TestStageBlob(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	f := c.follower()

@@ -78,6 +78,7 @@ func TestDiskFailsOnTheLeader(t *testing.T) {
 }
 
 func TestDiskFailsOnAFollower(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	c.leader().begin()
@@ -103,6 +104,7 @@ func TestDiskFailsOnAFollower(t *testing.T) {
 // A log entry or a snapshot of which a bit flipped on the disk is never applied:
 // the node does not start, and says why in a line.
 func TestFlippedBitsOnDisk(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	a := c.place("a").start(expect(1))
 	a.begin()
@@ -148,6 +150,7 @@ func TestFlippedBitsOnDisk(t *testing.T) {
 
 // An entry that goes bad while the node runs ends it when it is read.
 func TestFlippedBitWhileRunning(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	l := c.leader()
@@ -185,6 +188,7 @@ func TestFlippedBitWhileRunning(t *testing.T) {
 // A node whose state went wrong finds itself alone with it, stops serving, says
 // so, and does not come back.
 func TestDivergence(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	odd := c.leader()
@@ -235,6 +239,7 @@ func TestDivergence(t *testing.T) {
 
 // A command that this version does not know ends the node before it is applied.
 func TestUnknownCommandIsFatal(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	a := c.place("a").start(expect(1))
 	l := c.leader()
@@ -248,6 +253,7 @@ func TestUnknownCommandIsFatal(t *testing.T) {
 // The leader is cut off: the others go on, it does not, and what it was asked in
 // the meantime is said to be unknown or not done.
 func TestPartition(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	old := c.leader()
@@ -277,6 +283,7 @@ func TestPartition(t *testing.T) {
 
 // Without a majority nothing is acknowledged; with it again, all goes on.
 func TestMajorityLost(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	c.leader().begin()

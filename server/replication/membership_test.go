@@ -28,6 +28,7 @@ func peersOf(c *cluster) func(*Config) {
 }
 
 func TestJoinPromoteLeave(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	c.leader().begin()
@@ -70,6 +71,7 @@ func TestJoinPromoteLeave(t *testing.T) {
 }
 
 func TestRemoveTheLeader(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	l := c.leader()
@@ -86,6 +88,7 @@ func TestRemoveTheLeader(t *testing.T) {
 }
 
 func TestTheLastVoteStays(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	a := c.place("a").start(expect(1))
 	c.leader()
@@ -96,6 +99,7 @@ func TestTheLastVoteStays(t *testing.T) {
 
 // A node that moved tells the others where it is now.
 func TestAddressChanges(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	c.leader().begin()
@@ -119,6 +123,7 @@ func TestAddressChanges(t *testing.T) {
 // A voter that comes back without its data has forgotten what it acknowledged:
 // it is not taken for what it was.
 func TestLostDirectory(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	c.leader().begin()
@@ -144,6 +149,7 @@ func TestLostDirectory(t *testing.T) {
 }
 
 func TestOtherClustersAreRefused(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	a := c.place("a").start(expect(1))
 	b := c.place("b")
@@ -159,6 +165,7 @@ func TestOtherClustersAreRefused(t *testing.T) {
 }
 
 func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	m := c.place("a")
 	for want, change := range map[string]func(*Config){
@@ -178,6 +185,7 @@ func TestConfigIsChecked(t *testing.T) {
 
 // A slow follower, that the log no longer reaches, catches up by snapshot.
 func TestCatchUpBySnapshot(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	c.leader().begin()

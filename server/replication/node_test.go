@@ -10,6 +10,7 @@ import (
 )
 
 func TestOneNode(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	a := c.place("a").start(expect(1))
 	a.begin()
@@ -45,6 +46,7 @@ func isRefused(err error, r rounds.Reason) bool {
 }
 
 func TestThreeNodes(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	f := c.follower()
@@ -86,6 +88,7 @@ func TestThreeNodes(t *testing.T) {
 }
 
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.form(3)
 	old := c.leader()

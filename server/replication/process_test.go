@@ -270,6 +270,7 @@ func leading(t testing.TB, ps []*process, except *process) *process {
 // with everything that was acknowledged in it. With raft's own heartbeat handler
 // they do not (see transport).
 func TestPausedLeaders(t *testing.T) {
+	t.Parallel()
 	const heartbeat = 60 * time.Millisecond
 	pauses := 25
 	if s := os.Getenv("UNDERTONE_PAUSES"); s != "" {
@@ -323,6 +324,7 @@ func TestPausedLeaders(t *testing.T) {
 // The leader is killed: how long until a command proposed on another node is
 // committed. Nothing that was acknowledged is lost.
 func TestKilledLeaders(t *testing.T) {
+	t.Parallel()
 	kills := 3
 	if s := os.Getenv("UNDERTONE_KILLS"); s != "" {
 		if _, err := fmt.Sscan(s, &kills); err != nil {

@@ -60,25 +60,9 @@ func (o *operator) OpenJob(ctx context.Context, req *undertonev1.OpenJobRequest)
 	return &undertonev1.OpenJobResponse{Job: job}, err
 }
 
-// PauseJob implements OperatorService. A job is paused by letting it run no
-// further than what is released; before its first release that is not to be had,
-// and round 1 is the last one it may open.
+// PauseJob implements OperatorService.
 func (o *operator) PauseJob(ctx context.Context, req *undertonev1.PauseJobRequest) (*undertonev1.PauseJobResponse, error) {
-	var (
-		paused bool
-		until  int
-	)
-	err := o.view(req.Job, func(_ *rounds.Machine, job *rounds.JobView, _ uint64) {
-		paused, until = job.State == rounds.Paused, max(job.Released, 1)
-	})
-	if err != nil {
-		return nil, err
-	}
-	if paused {
-		job, _, err := o.job(req.Job, 0)
-		return &undertonev1.PauseJobResponse{Job: job}, err
-	}
-	job, err := o.do(ctx, req.Job, rounds.Run{Job: req.Job, Until: until})
+	job, err := o.do(ctx, req.Job, rounds.Run{Job: req.Job, Until: rounds.NoRound})
 	return &undertonev1.PauseJobResponse{Job: job}, err
 }
 
@@ -127,6 +111,9 @@ func commandName(c rounds.Command) string {
 	case rounds.CreateJob:
 		return "create"
 	case rounds.Run:
+		if c.Until == rounds.NoRound {
+			return "pause"
+		}
 		return "run until " + strconv.Itoa(c.Until)
 	case rounds.OpenRound:
 		return "open round " + strconv.Itoa(c.Round)

@@ -99,7 +99,6 @@ func New(n Node, b *board.Board, in *ingest.Ingest, c Config) *Service {
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
-		grpc.SharedWriteBuffer(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle:     10 * time.Minute,

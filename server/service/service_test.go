@@ -527,7 +527,7 @@ func TestOperator(t *testing.T) {
 	paused, err := operator.PauseJob(ctx, &undertonev1.PauseJobRequest{Job: "books"})
 	must(t, err)
 	if paused.Job.State != undertonev1.JobState_JOB_STATE_PAUSED {
-		t.Errorf("pausing what is paused starts it: %v", paused.Job.State)
+		t.Errorf("paused: %v", paused.Job)
 	}
 	_, err = operator.OpenRound(ctx, &undertonev1.OpenRoundRequest{Job: "books", Round: 1, Attempt: 1})
 	f.expect(err, codes.FailedPrecondition, undertonev1.Reason_REASON_NOT_RUNNING)

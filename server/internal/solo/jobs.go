@@ -49,13 +49,20 @@ func Spec(t testing.TB, p jobs.Parameters, terms jobs.Terms) (*rounds.Spec, []by
 func (n *Node) Create(t testing.TB, p jobs.Parameters, terms jobs.Terms) *rounds.Spec {
 	t.Helper()
 	spec, raw := Spec(t, p, terms)
+	n.CreateFrom(t, spec, raw)
+	return spec
+}
+
+// CreateFrom is Create for a specification that is there: making one takes
+// most of the time.
+func (n *Node) CreateFrom(t testing.TB, spec *rounds.Spec, raw []byte) {
+	t.Helper()
 	state, err := jobs.Start(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.Do(t, rounds.CreateJob{Spec: raw, State: rounds.BlobOf(state)})
 	n.Do(t, rounds.Run{Job: spec.Job})
-	return spec
 }
 
 // Do applies a command that is not to be refused.

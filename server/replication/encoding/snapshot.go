@@ -243,13 +243,16 @@ type recordReader struct {
 }
 
 func (in *recordReader) next() (*undertonev1.SnapshotRecord, error) {
-	size, err := binary.ReadUvarint(in.r)
-	if err != nil {
+	head, err := in.r.Peek(binary.MaxVarintLen64)
+	size, n := binary.Uvarint(head)
+	switch {
+	case n == 0 && err != nil:
 		return nil, truncated(err)
+	case n <= 0 || size > maxRecord:
+		return nil, fmt.Errorf("%w: a record that is too long", ErrMalformed)
 	}
-	if size > maxRecord {
-		return nil, fmt.Errorf("%w: a record of %d bytes", ErrMalformed, size)
-	}
+	in.sum.Write(head[:n])
+	in.r.Discard(n)
 	// Grown as it is read: a damaged size allocates nothing.
 	b, err := io.ReadAll(io.LimitReader(in.r, int64(size)))
 	if err == nil && uint64(len(b)) < size {
@@ -258,7 +261,6 @@ func (in *recordReader) next() (*undertonev1.SnapshotRecord, error) {
 	if err != nil {
 		return nil, truncated(err)
 	}
-	in.sum.Write(binary.AppendUvarint(nil, size))
 	in.sum.Write(b)
 	m := new(undertonev1.SnapshotRecord)
 	return m, unmarshal(b, m)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -51,6 +50,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// newServer is what a server's process begins with.
+var newServer = server.New
+
 // serve runs a server until SIGTERM.
 func serve(path string) error {
 	text, err := os.ReadFile(path)
@@ -62,7 +64,7 @@ func serve(path string) error {
 		return err
 	}
 	c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	s, err := server.New(c)
+	s, err := newServer(c)
 	if err != nil {
 		return err
 	}
@@ -120,8 +122,10 @@ func startCluster(t testing.TB, n int, change func(*server.Config)) *cluster {
 		c.start(i)
 	}
 	t.Cleanup(func() {
-		for i := range c.nodes {
-			c.nodes[i].kill()
+		for _, n := range c.nodes {
+			if n != nil {
+				n.kill()
+			}
 		}
 	})
 	for i := range n {
@@ -161,15 +165,22 @@ func (p *process) kill() {
 	<-p.done
 }
 
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (c *cluster) waitReady(i int) {
 	c.t.Helper()
 	eventually(c.t, fmt.Sprintf("node-%d is ready", i), func() bool {
-		select {
-		case <-c.nodes[i].done:
+		if c.nodes[i].ended() {
 			c.t.Fatalf("node-%d ended: %v\n%s", i, c.nodes[i].err, c.log(i))
-		default:
 		}
-		resp, err := http.Get("http://" + c.configs[i].HTTP + "/readyz")
+		resp, err := web.Get("http://" + c.configs[i].HTTP + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -184,18 +195,30 @@ func (c *cluster) log(i int) string {
 }
 
 // metric reads a metric of a node; 0 if it is not there.
-func (c *cluster) metric(i int, name string) (v float64) {
+func (c *cluster) metric(i int, name string) float64 {
 	c.t.Helper()
-	resp, err := http.Get("http://" + c.configs[i].HTTP + "/metrics")
+	v, err := c.readMetric(i, name)
 	must(c.t, err)
+	return v
+}
+
+// web does not wait for a process that is stopped.
+var web = http.Client{Timeout: 2 * time.Second}
+
+func (c *cluster) readMetric(i int, name string) (v float64, err error) {
+	resp, err := web.Get("http://" + c.configs[i].HTTP + "/metrics")
+	if err != nil {
+		return 0, err
+	}
 	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
 		if rest, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
 			_, err := fmt.Sscan(rest, &v)
-			must(c.t, err)
+			return v, err
 		}
 	}
-	return v
+	return 0, lines.Err()
 }
 
 // leader is the index of the node that leads.
@@ -203,12 +226,10 @@ func (c *cluster) leader() (leader int) {
 	c.t.Helper()
 	eventually(c.t, "there is a leader", func() bool {
 		for i, n := range c.nodes {
-			select {
-			case <-n.done:
+			if n == nil || n.ended() {
 				continue
-			default:
 			}
-			if c.metric(i, "undertone_leader") == 1 {
+			if leads, err := c.readMetric(i, "undertone_leader"); err == nil && leads == 1 {
 				leader = i
 				return true
 			}
@@ -236,76 +257,6 @@ func (c *cluster) connect(i int, bearer *identity.Bearer) *grpc.ClientConn {
 
 func (c *cluster) operator(i int) rpc.OperatorServiceClient {
 	return rpc.NewOperatorServiceClient(c.dial(i, identity.Operator, "ada"))
-}
-
-// participant is a client with a connection to every node.
-type participant struct {
-	name    string
-	servers []rpc.ParticipantServiceClient
-	rng     *rand.Rand
-	sent    int // submissions, retries included
-}
-
-func (c *cluster) participant(k int) *participant {
-	c.t.Helper()
-	p := &participant{name: fmt.Sprint("client-", k), rng: rand.New(rand.NewPCG(uint64(k), 7))}
-	bearer, err := c.authority.Bearer(identity.Client, p.name)
-	must(c.t, err)
-	for i := range c.nodes {
-		p.servers = append(p.servers, rpc.NewParticipantServiceClient(c.connect(i, bearer)))
-	}
-	return p
-}
-
-// work waits for a round that it has not taken part in, at any node.
-func (p *participant) work(ctx context.Context, after *undertonev1.Work) (*undertonev1.Work, error) {
-	req := &undertonev1.PollRequest{WaitMs: 1000}
-	if after != nil {
-		req.Known = []*undertonev1.Participation{{Job: after.Job, Round: after.Round, Attempt: after.Attempt}}
-	}
-	for {
-		resp, err := p.servers[p.rng.IntN(len(p.servers))].Poll(ctx, req)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			time.Sleep(20 * time.Millisecond)
-			continue
-		}
-		for _, w := range resp.Work {
-			if after == nil || w.Round != after.Round || w.Attempt != after.Attempt {
-				return w, nil
-			}
-		}
-	}
-}
-
-// contribute sends a contribution until it is acknowledged, each time to
-// another node, and then once more.
-func (p *participant) contribute(ctx context.Context, w *undertonev1.Work, payload []byte) error {
-	req := &undertonev1.SubmitRequest{Payload: payload, Header: &undertonev1.SubmitHeader{
-		Job: w.Job, Round: w.Round, Attempt: w.Attempt, StateDigest: w.StateDigest,
-		Checksum: crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli)),
-	}}
-	for acknowledged := 0; ; {
-		p.sent++
-		try, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := p.servers[p.rng.IntN(len(p.servers))].Submit(try, req)
-		cancel()
-		refused := refusalOf(err)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err == nil, refused.GetCounted():
-			if acknowledged++; acknowledged == 2 {
-				return nil
-			}
-		case refused.GetReason() == undertonev1.Reason_REASON_NOT_OPEN && refused.Counted != nil && !refused.GetCounted():
-			return err
-		default:
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
 }
 
 // refusalOf is the reason that came with a status, nil if none did.

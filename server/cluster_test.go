@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/status"
 
 	"github.com/undertone-fl/undertone/aggregation"
@@ -225,18 +226,20 @@ func (c *cluster) readMetric(i int, name string) (v float64, err error) {
 func (c *cluster) leader() (leader int) {
 	c.t.Helper()
 	eventually(c.t, "there is a leader", func() bool {
-		for i, n := range c.nodes {
-			if n == nil || n.ended() {
-				continue
-			}
-			if leads, err := c.readMetric(i, "undertone_leader"); err == nil && leads == 1 {
-				leader = i
-				return true
-			}
-		}
-		return false
+		leader = c.leading()
+		return leader >= 0
 	})
 	return leader
+}
+
+// leading is the index of a node that leads, -1 if none says so.
+func (c *cluster) leading() int {
+	for i := range c.configs {
+		if leads, err := c.readMetric(i, "undertone_leader"); err == nil && leads == 1 {
+			return i
+		}
+	}
+	return -1
 }
 
 // dial connects to a node as somebody.
@@ -249,7 +252,9 @@ func (c *cluster) dial(i int, role identity.Role, name string) *grpc.ClientConn 
 
 func (c *cluster) connect(i int, bearer *identity.Bearer) *grpc.ClientConn {
 	c.t.Helper()
-	conn, err := grpc.NewClient(c.configs[i].API, grpc.WithTransportCredentials(grpctls.Client(bearer)))
+	conn, err := grpc.NewClient(c.configs[i].API, grpc.WithTransportCredentials(grpctls.Client(bearer)),
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second, // nodes come back
+			Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}}))
 	must(c.t, err)
 	c.t.Cleanup(func() { conn.Close() })
 	return conn

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
@@ -25,13 +26,13 @@ type participant struct {
 	name    string
 	servers []rpc.ParticipantServiceClient
 	rng     *rand.Rand
-	turn    int    // of the servers, the one to send to next
+	number  int
 	index   uint64 // the latest that it has seen
 }
 
 func (c *cluster) participant(k int) *participant {
 	c.t.Helper()
-	p := &participant{name: fmt.Sprint("client-", k), turn: k, rng: rand.New(rand.NewPCG(uint64(k), 7))}
+	p := &participant{name: fmt.Sprint("client-", k), number: k, rng: rand.New(rand.NewPCG(uint64(k), 7))}
 	bearer, err := c.authority.Bearer(identity.Client, p.name)
 	must(c.t, err)
 	for i := range c.nodes {
@@ -78,18 +79,19 @@ const (
 )
 
 // contribute sends a contribution until it is acknowledged, each time to
-// another node, and then once more.
+// another node, and then once more. Clients begin at different nodes, so that
+// each node is some clients' first.
 func (p *participant) contribute(ctx context.Context, w *undertonev1.Work, payload []byte) (fate, error) {
 	req := &undertonev1.SubmitRequest{Payload: payload, Header: &undertonev1.SubmitHeader{
 		Job: w.Job, Round: w.Round, Attempt: w.Attempt, StateDigest: w.StateDigest, MinIndex: p.index,
 		Checksum: crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli)),
 	}}
 	told := unknown
-	for again := false; ; {
+	again := false
+	for turn := p.number + int(w.Round); ; turn++ {
 		try, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := p.servers[p.turn%len(p.servers)].Submit(try, req)
+		_, err := p.servers[turn%len(p.servers)].Submit(try, req, grpc.WaitForReady(true))
 		cancel()
-		p.turn++
 		refused := refusalOf(err)
 		switch reason := refused.GetReason(); {
 		case ctx.Err() != nil:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -80,8 +81,9 @@ type cluster struct {
 	t         testing.TB
 	authority *authority.Authority
 	dir       string
+	free      []string // addresses
 	configs   []server.Config
-	nodes     []*process
+	nodes     []*process // nil: not yet there, or gone for good
 }
 
 type process struct {
@@ -96,29 +98,20 @@ func startCluster(t testing.TB, n int, change func(*server.Config)) *cluster {
 	t.Helper()
 	ca, err := authority.New()
 	must(t, err)
-	c := &cluster{t: t, authority: ca, dir: t.TempDir(), nodes: make([]*process, n)}
-	ports := freePorts(t, 3*n)
-	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
-	for i := range n {
-		name := fmt.Sprint("node-", i)
-		issued, err := ca.Issue(authority.Request{Identity: identity.Identity{Role: identity.Node, Name: name}, Hosts: []string{"127.0.0.1"}})
-		must(t, err)
-		files, err := issued.Write(filepath.Join(c.dir, name+"-tls"))
-		must(t, err)
-		config := server.Config{
-			Dir: filepath.Join(c.dir, name), Identity: files, Expect: n,
-			API: at(3 * i), Node: at(3*i + 1), HTTP: at(3*i + 2),
-		}
-		if change != nil {
-			change(&config)
-		}
-		c.configs = append(c.configs, config)
+	c := &cluster{t: t, authority: ca, dir: t.TempDir(), free: freeAddresses(t, 3*(n+3))}
+	for range n {
+		c.place()
 	}
 	for i := range n {
+		config := &c.configs[i]
+		config.Expect = n
 		for k := range n {
 			if k != i {
-				c.configs[i].Peers = append(c.configs[i].Peers, c.configs[k].Node)
+				config.Peers = append(config.Peers, c.configs[k].Node)
 			}
+		}
+		if change != nil {
+			change(config)
 		}
 		c.start(i)
 	}
@@ -133,6 +126,22 @@ func startCluster(t testing.TB, n int, change func(*server.Config)) *cluster {
 		c.waitReady(i)
 	}
 	return c
+}
+
+// place makes room for a node that joins the others, without starting it.
+func (c *cluster) place() (i int) {
+	c.t.Helper()
+	i = len(c.configs)
+	name := fmt.Sprint("node-", i)
+	issued, err := c.authority.Issue(authority.Request{Identity: identity.Identity{Role: identity.Node, Name: name}, Hosts: []string{"127.0.0.1"}})
+	must(c.t, err)
+	files, err := issued.Write(filepath.Join(c.dir, name+"-tls"))
+	must(c.t, err)
+	at := c.free[3*i:] // panics beyond three nodes more than there were
+	config := server.Config{Dir: filepath.Join(c.dir, name), Identity: files, API: at[0], Node: at[1], HTTP: at[2]}
+	c.configs = append(c.configs, config)
+	c.nodes = append(c.nodes, nil)
+	return i
 }
 
 func (c *cluster) start(i int) {
@@ -242,6 +251,26 @@ func (c *cluster) leading() int {
 	return -1
 }
 
+// insist calls whoever leads, until that does as it is told.
+func (c *cluster) insist(call func(ctx context.Context, leader int) error) {
+	err := errors.New("no leader")
+	for start := time.Now(); time.Since(start) < time.Minute && c.t.Context().Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if leader := c.leading(); leader >= 0 {
+			ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
+			err = call(ctx, leader)
+			cancel()
+			if err == nil {
+				return
+			}
+		}
+	}
+	if c.t.Context().Err() == nil {
+		c.t.Errorf("still refused after a minute: %v", err)
+	}
+}
+
+func (c *cluster) name(i int) string { return fmt.Sprint("node-", i) }
+
 // dial connects to a node as somebody.
 func (c *cluster) dial(i int, role identity.Role, name string) *grpc.ClientConn {
 	c.t.Helper()
@@ -288,15 +317,16 @@ func contribution(spec *rounds.Spec, client, round int) []int64 {
 
 func pack(spec *rounds.Spec, x []int64) []byte { return aggregation.Pack(nil, x, spec.Width()) }
 
-func freePorts(t testing.TB, n int) (ports []int) {
+// freeAddresses are nobody's now.
+func freeAddresses(t testing.TB, n int) (out []string) {
 	t.Helper()
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		out = append(out, l.Addr().String())
 	}
-	return ports
+	return out
 }
 
 func must(t testing.TB, err error) {

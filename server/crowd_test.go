@@ -35,7 +35,7 @@ func (c *cluster) participant(k int) *participant {
 	p := &participant{name: fmt.Sprint("client-", k), number: k, rng: rand.New(rand.NewPCG(uint64(k), 7))}
 	bearer, err := c.authority.Bearer(identity.Client, p.name)
 	must(c.t, err)
-	for i := range c.nodes {
+	for i := range c.configs { // those to come too
 		p.servers = append(p.servers, rpc.NewParticipantServiceClient(c.connect(i, bearer)))
 	}
 	return p
@@ -87,10 +87,10 @@ func (p *participant) contribute(ctx context.Context, w *undertonev1.Work, paylo
 		Checksum: crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli)),
 	}}
 	told := unknown
-	again := false
-	for turn := p.number + int(w.Round); ; turn++ {
+	first, again := p.number+int(w.Round), false
+	for turn := first; ; turn++ {
 		try, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := p.servers[turn%len(p.servers)].Submit(try, req, grpc.WaitForReady(true))
+		_, err := p.servers[turn%len(p.servers)].Submit(try, req, grpc.WaitForReady(turn == first))
 		cancel()
 		refused := refusalOf(err)
 		switch reason := refused.GetReason(); {

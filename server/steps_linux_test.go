@@ -239,24 +239,6 @@ func TestLeaderKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-// insist calls whoever leads, until that does as it is told.
-func (c *cluster) insist(call func(ctx context.Context, leader int) error) {
-	err := errors.New("no leader")
-	for start := time.Now(); time.Since(start) < time.Minute && c.t.Context().Err() == nil; time.Sleep(20 * time.Millisecond) {
-		if leader := c.leading(); leader >= 0 {
-			ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
-			err = call(ctx, leader)
-			cancel()
-			if err == nil {
-				return
-			}
-		}
-	}
-	if c.t.Context().Err() == nil {
-		c.t.Errorf("still refused after a minute: %v", err)
-	}
-}
-
 // survives waits until a leader has died at a step, and starts it again.
 func (c *cluster) survives(dir string, s step) {
 	t := c.t

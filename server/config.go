@@ -93,8 +93,8 @@ func (c *Config) complete() error {
 		return wrong("peers", "missing: %d nodes cannot find each other", c.Expect)
 	case c.Learner && c.Expect > 0:
 		return wrong("learner", "a learner joins a cluster, and cannot form one (bootstrap_expect)")
-	case c.Heartbeat != 0 && (c.Heartbeat < 10*time.Millisecond || c.Heartbeat > time.Minute):
-		return wrong("heartbeat", "%v is not between 10ms and 1m", c.Heartbeat)
+	case c.Heartbeat != 0 && (c.Heartbeat < 20*time.Millisecond || c.Heartbeat > time.Minute):
+		return wrong("heartbeat", "%v is not between 20ms and 1m", c.Heartbeat)
 	case !(c.ClientRate > 0): // NaN too
 		return wrong("client_rate", "%v is not above 0", c.ClientRate)
 	case c.ClientBurst < 1:

@@ -95,7 +95,7 @@ func newReference(c *cluster.Cluster, command []string, clients int) (*reference
 		if err != nil {
 			return nil, err
 		}
-		conn, err := grpc.NewClient(address, dialOptions(grpctls.Client(b))...)
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(grpctls.Client(b)))
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -11,6 +12,9 @@ import (
 
 	"github.com/undertone-fl/undertone/simulations/benchmark"
 )
+
+// referenceCommand is the process of the benchmark's own server.
+const referenceCommand = "serve-reference"
 
 func benchmarkCommand() *cobra.Command {
 	var (
@@ -30,6 +34,11 @@ with them.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o.Reference = []string{self, "benchmark", referenceCommand}
 			o.Progress = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "measuring:", what) }
 			result, err := benchmark.Run(cmd.Context(), o)
 			if err != nil {
@@ -46,6 +55,10 @@ with them.`,
 	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these `parts`: "+strings.Join(benchmark.Parts(), ", "))
 	cmd.Flags().BoolVar(&o.Short, "short", false, "measure less of everything; the figures are rough")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.AddCommand(&cobra.Command{Use: referenceCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return benchmark.ServeReference(args[0], cmd.OutOrStdout())
+		}})
 	register(cmd, "only", cobra.FixedCompletions(benchmark.Parts(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

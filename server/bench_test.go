@@ -297,7 +297,7 @@ func (c *cluster) startBare(b *testing.B) (address string) {
 	b.Helper()
 	address = freeAddresses(b, 1)[0]
 	env := append(os.Environ(), bareVariable+"="+c.dir+"/node-0-tls", addressVariable+"="+address)
-	p := start(b, env, nil)
+	p := start(b, os.Args[0], env, nil)
 	b.Cleanup(p.kill)
 	eventually(b, "the reference listens", func() bool {
 		conn, err := net.Dial("tcp", address)

@@ -84,6 +84,9 @@ type cluster struct {
 	free      []string // addresses
 	configs   []server.Config
 	nodes     []*process // nil: not yet there, or gone for good
+
+	binary  string // of the servers
+	environ func(i int) []string
 }
 
 type process struct {
@@ -96,12 +99,33 @@ type process struct {
 // are ready.
 func startCluster(t testing.TB, n int, change func(*server.Config)) *cluster {
 	t.Helper()
+	c := newCluster(t, n)
+	c.form(change)
+	return c
+}
+
+func newCluster(t testing.TB, n int) *cluster {
+	t.Helper()
 	ca, err := authority.New()
 	must(t, err)
-	c := &cluster{t: t, authority: ca, dir: t.TempDir(), free: freeAddresses(t, 3*(n+3))}
+	c := &cluster{t: t, authority: ca, dir: t.TempDir(), free: freeAddresses(t, 3*(n+3)),
+		binary: os.Args[0], environ: func(int) []string { return nil }}
 	for range n {
 		c.place()
 	}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			if n != nil {
+				n.kill()
+			}
+		}
+	})
+	return c
+}
+
+func (c *cluster) form(change func(*server.Config)) {
+	c.t.Helper()
+	n := len(c.configs)
 	for i := range n {
 		config := &c.configs[i]
 		config.Expect = n
@@ -115,17 +139,9 @@ func startCluster(t testing.TB, n int, change func(*server.Config)) *cluster {
 		}
 		c.start(i)
 	}
-	t.Cleanup(func() {
-		for _, n := range c.nodes {
-			if n != nil {
-				n.kill()
-			}
-		}
-	})
 	for i := range n {
 		c.waitReady(i)
 	}
-	return c
 }
 
 // place makes room for a node that joins the others, without starting it.
@@ -153,13 +169,13 @@ func (c *cluster) start(i int) {
 	log, err := os.OpenFile(path+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(c.t, err)
 	defer log.Close()
-	c.nodes[i] = start(c.t, append(os.Environ(), configVariable+"="+path), log)
+	c.nodes[i] = start(c.t, c.binary, append(append(os.Environ(), configVariable+"="+path), c.environ(i)...), log)
 }
 
-// start runs the test binary as something else.
-func start(t testing.TB, env []string, stderr *os.File) *process {
+// start runs a test binary as something else.
+func start(t testing.TB, binary string, env []string, stderr *os.File) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0]), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(binary), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stderr = env, stderr
 	must(t, p.cmd.Start())
 	go func() {

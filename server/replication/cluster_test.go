@@ -72,16 +72,33 @@ func newCluster(t testing.TB) *cluster {
 	return c
 }
 
+// given are the addresses that freeAddress has given out.
+var given sync.Map
+
+// freeAddress is one that no other test has, on which nothing listens, and
+// where, if loopback has more than one address, no connection ever begins.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.2:0")
+		if err != nil {
+			l, err = net.Listen("tcp", "127.0.0.1:0")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if _, taken := given.LoadOrStore(l.Addr().String(), true); !taken {
+			return l.Addr().String()
+		}
+	}
+}
+
 // place makes room for a node, without starting it.
 func (c *cluster) place(name string) *member {
 	c.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer l.Close()
 	m := &member{
-		c: c, name: name, address: l.Addr().String(), closed: true,
+		c: c, name: name, address: freeAddress(c.t), closed: true,
 		fatal: make(chan error, 1),
 	}
 	m.moved()
@@ -100,7 +117,7 @@ func (m *member) dir() string { return filepath.Join(m.c.dir, m.name) }
 
 func (m *member) config() Config {
 	m.c.t.Helper()
-	b, err := m.c.authority.Bearer(identity.Node, m.name, "127.0.0.1", "localhost")
+	b, err := m.c.authority.Bearer(identity.Node, m.name, "127.0.0.1", "127.0.0.2")
 	if err != nil {
 		m.c.t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package replication
 import (
 	"context"
 	"errors"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -105,13 +104,8 @@ func TestAddressChanges(t *testing.T) {
 	c.leader().begin()
 	f := c.follower()
 	f.close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.address = l.Addr().String()
+	f.address = freeAddress(t)
 	f.moved()
-	l.Close()
 	f.start(peersOf(c))
 	c.wait("the new address", func() bool {
 		return slices.ContainsFunc(c.leader().servers(), func(s raft.Server) bool {

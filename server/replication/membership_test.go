@@ -86,6 +86,23 @@ func TestRemoveTheLeader(t *testing.T) {
 	}
 }
 
+// While nobody has noticed yet that the leader is gone, a change of the membership
+// is told so, and may be asked for again.
+func TestMembershipWithoutALeader(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.form(3)
+	l, f := c.leader(), c.follower()
+	l.partition()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for err := f.RemoveNode(ctx, l.name); err != nil; err = f.RemoveNode(ctx, l.name) {
+		if !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrIndeterminate) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestTheLastVoteStays(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

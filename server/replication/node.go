@@ -101,6 +101,10 @@ const (
 	// is long enough for an entry's worth of messages on a slow line, and how
 	// long a healed partition may go unnoticed.
 	ioTimeout = 5 * time.Second
+	// inFlight turns raft's pipelining off, which can end in a deadlock when a
+	// follower answers no (hashicorp/raft issue 612): that follower is heard of,
+	// but gets no more entries while the leader leads, and Shutdown never returns.
+	inFlight = 1
 	// commitTimeout is how soon, at the latest twice over, followers learn that
 	// an entry was committed when no other entry follows. The leader sends that
 	// many messages when nothing happens; a proposal by way of a follower waits
@@ -164,7 +168,7 @@ func Open(c Config) (_ *Node, err error) {
 	})
 	n.peers = newPeers(c.Cluster, c.Bearer, c.Dial)
 	n.wire = transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Logger: logger, Stream: streams{n.port.raft, n.port}, MaxPool: 3, Timeout: ioTimeout,
+		Logger: logger, Stream: streams{n.port.raft, n.port}, MaxPool: 3, MaxRPCsInFlight: inFlight, Timeout: ioTimeout,
 	})}
 	n.raft, err = raft.NewRaft(raftConfig(c.Name, c.Heartbeat, logger), n.replica, n.dir.Log, n.dir.Log, n.dir.Snapshots, n.wire)
 	if err != nil {
@@ -310,7 +314,8 @@ func (n *Node) usable() error {
 	return nil
 }
 
-// Close hands leadership on, if it is this node's, and stops.
+// Close hands leadership on, if it is this node's, and stops. If ctx ends first,
+// the directory is given up as by a crash.
 func (n *Node) Close(ctx context.Context) error {
 	if n.usable() == nil && n.raft.State() == raft.Leader {
 		if err := n.await(ctx, n.raft.LeadershipTransfer()); err != nil {
@@ -325,13 +330,20 @@ func (n *Node) Close(ctx context.Context) error {
 	n.wire.Close()
 	n.wire.CloseStreams()
 	n.port.close()
-	down := n.raft.Shutdown()
+	down := make(chan error, 1)
+	go func() { down <- n.raft.Shutdown().Error() }()
 	if !closed && n.failure.Load() != nil {
 		n.dir.Abandon() // raft may never come back
 		return nil
 	}
-	if err := down.Error(); err != nil {
-		return err
+	select {
+	case err := <-down:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		n.dir.Abandon()
+		return ctx.Err()
 	}
 	n.wg.Wait()
 	if !closed {

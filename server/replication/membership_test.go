@@ -78,6 +78,9 @@ func TestRemoveTheLeader(t *testing.T) {
 	if err := led(func() error { return l.RemoveNode(context.Background(), l.name) }); err != nil {
 		t.Fatal(err)
 	}
+	c.wait("it knows", func() bool {
+		return slices.ContainsFunc(l.NotReady(), func(s string) bool { return strings.Contains(s, "not a member") })
+	})
 	l.close()
 	delete(c.nodes, l.name)
 	c.agree()
@@ -189,8 +192,9 @@ func TestConfigIsChecked(t *testing.T) {
 		"bootstrap-expect": func(c *Config) { c.Expect = -1 },
 		"learner":          func(c *Config) { c.Expect, c.Learner = 1, true },
 		"peers":            func(c *Config) { c.Expect = 3 },
+		"peers: the data":  func(c *Config) {},
 	} {
-		if err := m.open(change); err == nil || !strings.HasPrefix(err.Error(), want+":") {
+		if err := m.open(change); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

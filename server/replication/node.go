@@ -175,6 +175,12 @@ func Open(c Config) (_ *Node, err error) {
 		n.port.close()
 		return nil, abandon(fmt.Errorf("%s: %w", c.Dir, err))
 	}
+	if !n.member() && c.Expect == 0 && len(c.Peers) == 0 {
+		n.wire.Close()
+		n.port.close()
+		return nil, abandon(errors.Join(n.raft.Shutdown().Error(),
+			errors.New("peers: the data directory is empty: say which members of a cluster to join, or with bootstrap-expect that there is to be a new one")))
+	}
 	n.observe()
 	n.serve()
 	if why := n.diverged.Load(); why != nil {
@@ -397,6 +403,9 @@ func (n *Node) NotReady() []string {
 	var why []string
 	if reason := n.joining.Load(); reason != nil {
 		why = append(why, *reason)
+	}
+	if _, ok := n.lookup(n.config.Name); !ok && n.member() {
+		why = append(why, "not a member of the cluster any more")
 	}
 	if leader, _ := n.raft.LeaderWithID(); leader == "" {
 		why = append(why, "no leader")

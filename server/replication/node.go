@@ -101,10 +101,6 @@ const (
 	// is long enough for an entry's worth of messages on a slow line, and how
 	// long a healed partition may go unnoticed.
 	ioTimeout = 5 * time.Second
-	// inFlight turns raft's pipelining off, which can end in a deadlock when a
-	// follower answers no (hashicorp/raft issue 612): that follower is heard of,
-	// but gets no more entries while the leader leads, and Shutdown never returns.
-	inFlight = 1
 	// commitTimeout is how soon, at the latest twice over, followers learn that
 	// an entry was committed when no other entry follows. The leader sends that
 	// many messages when nothing happens; a proposal by way of a follower waits
@@ -168,7 +164,7 @@ func Open(c Config) (_ *Node, err error) {
 	})
 	n.peers = newPeers(c.Cluster, c.Bearer, c.Dial)
 	n.wire = transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Logger: logger, Stream: streams{n.port.raft, n.port}, MaxPool: 3, MaxRPCsInFlight: inFlight, Timeout: ioTimeout,
+		Logger: logger, Stream: streams{n.port.raft, n.port}, MaxPool: 3, Timeout: ioTimeout,
 	})}
 	n.raft, err = raft.NewRaft(raftConfig(c.Name, c.Heartbeat, logger), n.replica, n.dir.Log, n.dir.Log, n.dir.Snapshots, n.wire)
 	if err != nil {

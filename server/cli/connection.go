@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/proto/identity/grpctls"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -51,7 +52,7 @@ type connection struct {
 
 // flags are those that say which server, and as whom.
 func (c *connection) flags() *pflag.FlagSet {
-	flags := begin("Server")
+	flags := commandline.Part("Server")
 	flags.StringSliceVar(&c.servers, "server", nil, "`addresses` of servers, the first that answers is used (default: $"+envServer+", or "+defaultAPI+")")
 	flags.StringVar(&c.identity, "identity", "", "`directory` of tls.crt, tls.key and ca.crt (default: $"+envIdentity+")")
 	flags.StringVar(&c.files.Certificate, "cert", "", "certificate `file`, instead of --identity's")
@@ -64,7 +65,7 @@ func (c *connection) flags() *pflag.FlagSet {
 
 // addTo gives a command, after its own flags, those of a connection.
 func (c *connection) addTo(cmd *cobra.Command) {
-	cmd.Flags().AddFlagSet(c.flags())
+	commandline.AddParts(cmd, c.flags())
 	c.complete(cmd)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/simulations/benchmark"
 )
 
@@ -27,7 +28,7 @@ with them.`,
 		Example: `  undertone benchmark
   undertone benchmark --only updates,failover
   undertone benchmark --json > figures.json`,
-		Args:              cobra.NoArgs,
+		Args:              commandline.NoArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Progress = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "measuring:", what) }
@@ -43,6 +44,7 @@ with them.`,
 			return printBenchmark(cmd.OutOrStdout(), result)
 		},
 	}
+	cmd.Flags().SortFlags = false
 	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these `parts`: "+strings.Join(benchmark.Parts(), ", "))
 	cmd.Flags().BoolVar(&o.Short, "short", false, "measure less of everything; the figures are rough")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

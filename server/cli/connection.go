@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -226,28 +225,13 @@ func dial(ctx context.Context, patience time.Duration, server string, b *identit
 			if status.Code(err) != codes.Unavailable || refusal(err) != nil {
 				break
 			}
-			return &unreachableError{server, connectionProblem(err)}
+			return &unreachableError{server, grpctls.Problem(err)}
 		}
 		if !conn.WaitForStateChange(reached, state) {
 			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience)}
 		}
 	}
 	return f(ctx, conn)
-}
-
-// A grpc status of a connection that failed has its cause in quotes, under
-// layers of names.
-var (
-	connectionCause = regexp.MustCompile(`desc = "(.*)"`)
-	layers          = regexp.MustCompile(`transport: |Error while dialing: |authentication handshake failed: |dial tcp \S+: |connect: |error reading server preface: |tls: failed to verify certificate: x509: |identity: `)
-)
-
-func connectionProblem(err error) string {
-	text := status.Convert(err).Message()
-	if m := connectionCause.FindStringSubmatch(text); m != nil {
-		text = strings.ReplaceAll(m[1], `\"`, `"`)
-	}
-	return layers.ReplaceAllString(text, "")
 }
 
 // refusal is the detail of a status, nil if it has none.
@@ -297,7 +281,7 @@ func explain(err error, server string) error {
 		return errors.New("interrupted")
 	case codes.Unavailable:
 		if r == nil {
-			text = connectionProblem(err)
+			text = grpctls.Problem(err)
 		}
 	}
 	return fmt.Errorf("%s: %s", server, text)

@@ -218,11 +218,11 @@ func methodOf(s *rounds.Spec) string {
 }
 
 func sizesOf(s *rounds.Spec) string {
-	each := fmt.Sprintf("%d to %d", s.NMin, s.RoundSize)
+	each := fmt.Sprintf("%d to %d contributions", s.NMin, s.RoundSize)
 	if s.NMin == s.RoundSize {
-		each = strconv.Itoa(s.NMin)
+		each = plural(s.NMin, "contribution")
 	}
-	return fmt.Sprintf("%s contributions each, within %v; noise added by %s", each, duration(s.Deadline), map[rounds.Trust]string{
+	return fmt.Sprintf("%s each, within %v; noise added by %s", each, duration(s.Deadline), map[rounds.Trust]string{
 		rounds.TrustDistributed: "the clients, in shares (distributed)",
 		rounds.TrustCentral:     "the servers (central)",
 		rounds.TrustLocal:       "every client, all of it (local)",

@@ -53,7 +53,7 @@ with them.`,
 }
 
 func printBenchmark(w io.Writer, result *benchmark.Result) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(t, "WHAT\tMEASURED\tREFERENCE\tRATIO\tGOAL\t")
 	for _, r := range result.Rows {
 		reference, ratio := "-", "-"

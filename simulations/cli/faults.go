@@ -99,7 +99,7 @@ func printFaults(w io.Writer, r *faults.Report, asJSON bool) error {
 		e.SetIndent("", "  ")
 		return e.Encode(r)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "rounds released\t%d\t\n", r.Rounds)
 	fmt.Fprintf(t, "attempts failed\t%d\ttoo few contributions at the deadline\n", r.Failed)
 	fmt.Fprintf(t, "contributions acknowledged\t%d\t\n", r.Acknowledged)

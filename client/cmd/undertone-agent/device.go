@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -82,6 +83,11 @@ func syncCommand() *cobra.Command {
 			defer d.Close()
 			s, err := d.Sync(cmd.Context())
 			report(cmd.OutOrStdout(), s, f.json, false)
+			for _, j := range s.Jobs {
+				if errors.Is(j.Err, client.ErrUnknownJob) && slices.Contains(f.jobs, j.Job) {
+					return commandline.Flagf("job", "no job %q", j.Job)
+				}
+			}
 			return err
 		},
 	}
@@ -108,6 +114,8 @@ func report(w io.Writer, s *client.Summary, asJSON, news bool) {
 				what = "took no part"
 			}
 			text = fmt.Sprintf("round %d attempt %d: %s", j.Round, j.Attempt, what)
+		case j.Err != nil:
+			text = "took no part"
 		case j.Model >= 0:
 			text = fmt.Sprintf("model %d", j.Model)
 		}
@@ -245,7 +253,7 @@ func statusCommand() *cobra.Command {
 }
 
 func printStatus(w io.Writer, s *client.Status) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "JOB\tROUNDS\tATTEMPTS\tCOUNTED\tRHO\tEPSILON\tDELTA\tMODEL\tRELEASED")
 	for _, j := range s.Jobs {
 		model := "none"

@@ -28,7 +28,7 @@ type Config struct {
 	Peers   []string `json:"peers"`            // node addresses to form a cluster with, or to join
 	Learner bool     `json:"learner"`          // join without a vote
 
-	Heartbeat time.Duration `json:"-"` // default 200ms; failover takes a few of them
+	Heartbeat time.Duration `json:"-"` // failover takes a few of them; 0: what measured best, see replication.Config
 	// ClientRate is the most requests a second of one client, 100, ClientBurst how
 	// many at once, 200; Inflight the bytes of contributions that wait to be
 	// committed, 256 MiB.
@@ -55,7 +55,6 @@ const (
 	defaultAPI         = ":7300"
 	defaultNode        = ":7301"
 	defaultHTTP        = "127.0.0.1:7302"
-	defaultHeartbeat   = 200 * time.Millisecond
 	defaultClientRate  = 100
 	defaultClientBurst = 200
 	defaultInflight    = 256 << 20
@@ -73,7 +72,6 @@ func (c *Config) complete() error {
 	fill(&c.API, defaultAPI)
 	fill(&c.Node, defaultNode)
 	fill(&c.HTTP, defaultHTTP)
-	fill(&c.Heartbeat, defaultHeartbeat)
 	fill(&c.ClientRate, defaultClientRate)
 	fill(&c.ClientBurst, defaultClientBurst)
 	fill(&c.Inflight, defaultInflight)
@@ -95,8 +93,8 @@ func (c *Config) complete() error {
 		return wrong("peers", "missing: %d nodes cannot find each other", c.Expect)
 	case c.Learner && c.Expect > 0:
 		return wrong("learner", "a learner joins a cluster, and cannot form one (bootstrap_expect)")
-	case c.Heartbeat < 10*time.Millisecond || c.Heartbeat > time.Minute:
-		return wrong("heartbeat", "%v is not between 10ms and 1m", c.Heartbeat)
+	case c.Heartbeat != 0 && (c.Heartbeat < 20*time.Millisecond || c.Heartbeat > time.Minute):
+		return wrong("heartbeat", "%v is not between 20ms and 1m", c.Heartbeat)
 	case !(c.ClientRate > 0): // NaN too
 		return wrong("client_rate", "%v is not above 0", c.ClientRate)
 	case c.ClientBurst < 1:

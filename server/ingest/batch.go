@@ -29,6 +29,8 @@ const (
 	largeSum     = 256 << 10
 	gatherTime   = 250 * time.Millisecond
 	largeRunners = 2
+	// slowestLog is what a log is expected to take at least, in bytes a second.
+	slowestLog = 4 << 20
 )
 
 // attempt is an open attempt with contributions that wait.
@@ -212,7 +214,8 @@ func (in *Ingest) commitBatch(a *attempt, b *batch) {
 		attribute.String("job", a.Job), attribute.Int("round", a.Round), attribute.Int("attempt", a.Attempt),
 		attribute.Int("members", len(b.members))))
 	defer span.End()
-	ctx, cancel := context.WithTimeout(ctx, in.config.Patience)
+	patience := in.config.Patience + time.Duration(a.terms.size()/slowestLog)*time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	start := time.Now()
 	in.config.Metrics.BatchMembers.Observe(float64(len(b.members)))

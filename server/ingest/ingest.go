@@ -57,7 +57,7 @@ type Config struct {
 	Metrics *metrics.Metrics
 	Tracer  trace.Tracer
 	// Patience is how long a batch is proposed again before its clients are told
-	// to try later; 0: 10 seconds.
+	// to try later, beside what its size takes; 0: 10 seconds.
 	Patience time.Duration
 }
 

@@ -185,23 +185,72 @@ func (n *Node) Verify(ctx context.Context) error {
 // StageBlob stages bytes in pieces that a log entry holds, for a command that
 // refers to them by digest. Blobs up to InlineLimit need not be staged: it
 // returns them inline.
-//
-// Pieces go one after the other, as the machine takes them in order.
 func (n *Node) StageBlob(ctx context.Context, job string, round, attempt int, b []byte) (rounds.Blob, error) {
 	blob := rounds.Blob{Digest: sha256.Sum256(b), Size: int64(len(b))}
 	if len(b) <= InlineLimit {
 		blob.Bytes = b
 		return blob, nil
 	}
+	var pieces []rounds.Stage
 	for offset := 0; offset < len(b); offset += pieceSize {
-		if err := n.stage(ctx, rounds.Stage{
+		pieces = append(pieces, rounds.Stage{
 			Job: job, Round: round, Attempt: attempt, Digest: blob.Digest,
 			Size: blob.Size, Offset: int64(offset), Piece: b[offset:min(offset+pieceSize, len(b))],
-		}); err != nil {
+		})
+	}
+	if n.raft.State() == raft.Leader && n.stageAhead(ctx, pieces) == nil {
+		return blob, nil
+	}
+	// One after the other, as the machine takes them in order; those that are
+	// there already do no harm.
+	for _, piece := range pieces {
+		if err := n.stage(ctx, piece); err != nil {
 			return blob, err
 		}
 	}
 	return blob, nil
+}
+
+// piecesAhead is how many pieces the leader appends before the first of them is
+// committed: enough to write one while another is on its way to the disk.
+const piecesAhead = 4
+
+// stageAhead stages pieces as the leader, without waiting for each: raft keeps
+// their order. On an error any number of them may be there.
+func (n *Node) stageAhead(ctx context.Context, pieces []rounds.Stage) error {
+	var pending []raft.ApplyFuture
+	first := func() error {
+		f := pending[0]
+		pending = pending[1:]
+		if err := n.await(ctx, f); err != nil {
+			return err
+		}
+		if refusal := f.Response().(applied).refusal; refusal != nil {
+			return refusal
+		}
+		return nil
+	}
+	for _, piece := range pieces {
+		data, err := encoding.MarshalCommand(piece)
+		if err != nil {
+			return err
+		}
+		if err := n.usable(); err != nil {
+			return err
+		}
+		if len(pending) == piecesAhead {
+			if err := first(); err != nil {
+				return err
+			}
+		}
+		pending = append(pending, n.raft.Apply(data, enqueueTimeout))
+	}
+	for len(pending) > 0 {
+		if err := first(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stage proposes a piece until it is known to be there, which does no harm.

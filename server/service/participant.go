@@ -206,6 +206,8 @@ func (p *participant) SubmitLarge(stream grpc.ClientStreamingServer[undertonev1.
 			return r.msg, r.err
 		case <-late.C:
 			return nil, errSlow
+		case <-ctx.Done(): // the client is gone, or what it sent was no message
+			return nil, ctx.Err()
 		}
 	}
 

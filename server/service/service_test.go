@@ -336,6 +336,28 @@ func TestSlowUpload(t *testing.T) {
 	}
 }
 
+// An upload whose client goes away holds nothing any more.
+func TestLostUpload(t *testing.T) {
+	f := newFixture(t, func(c *service.Config) { c.UploadTime = time.Hour })
+	payload := f.payload()
+	ctx, cancel := context.WithCancel(t.Context())
+	stream, err := f.client("ann").SubmitLarge(ctx)
+	must(t, err)
+	must(t, stream.Send(&undertonev1.SubmitLargeRequest{Part: &undertonev1.SubmitLargeRequest_Header{Header: f.header(payload)}}))
+	must(t, stream.Send(&undertonev1.SubmitLargeRequest{Part: &undertonev1.SubmitLargeRequest_Piece{Piece: payload[:8]}}))
+	inflight := func(want bool) {
+		t.Helper()
+		for start := time.Now(); testutil.ToFloat64(f.metrics.Inflight) > 0 != want; time.Sleep(time.Millisecond) {
+			if time.Since(start) > 30*time.Second {
+				t.Fatalf("bytes in memory: still not %v", want)
+			}
+		}
+	}
+	inflight(true)
+	cancel()
+	inflight(false)
+}
+
 func TestSubmitLarge(t *testing.T) {
 	f := newFixture(t, nil)
 	payload := f.payload()

@@ -24,6 +24,9 @@ type Options struct {
 	Short bool
 	// Command starts a server, see cluster.Config.
 	Command []string
+	// Reference starts ServeReference with the directory of its identity as one
+	// more argument.
+	Reference []string
 	// Progress is told what is being measured.
 	Progress func(string)
 }

@@ -175,7 +175,7 @@ func (l *steadyLoad) contribute(ctx context.Context, k int) error {
 func (l *steadyLoad) connect(k int) ([]*participant, error) {
 	var out []*participant
 	for _, address := range l.c.Servers() {
-		conn, err := grpc.NewClient(address, append(dialOptions(grpctls.Client(l.names[k])), quickReconnect)...)
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(grpctls.Client(l.names[k])), quickReconnect)
 		if err != nil {
 			return nil, err
 		}
@@ -347,7 +347,7 @@ func million(ctx context.Context, r *run) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(c.Nodes()[0].Peer, dialOptions(grpctls.Client(node))...)
+	conn, err := grpc.NewClient(c.Nodes()[0].Peer, grpc.WithTransportCredentials(grpctls.Client(node)))
 	if err != nil {
 		return nil, err
 	}

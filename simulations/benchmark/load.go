@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/undertone-fl/undertone/aggregation"
@@ -85,7 +84,7 @@ func participants(c *cluster.Cluster, n int) ([]*participant, error) {
 			if err != nil {
 				return err
 			}
-			conn, err := grpc.NewClient(c.Servers()[i%len(c.Servers())], dialOptions(grpctls.Client(b))...)
+			conn, err := grpc.NewClient(c.Servers()[i%len(c.Servers())], grpc.WithTransportCredentials(grpctls.Client(b)))
 			if err != nil {
 				return err
 			}
@@ -102,11 +101,6 @@ func disconnect(p []*participant) {
 			one.conn.Close()
 		}
 	}
-}
-
-// dialOptions of every client here, the references' as well.
-func dialOptions(creds credentials.TransportCredentials) []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithTransportCredentials(creds), grpc.WithSharedWriteBuffer(true)}
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,10 +21,11 @@ import (
 	"github.com/undertone-fl/undertone/simulations/cluster"
 )
 
-// reference is what gRPC itself does here: a server with the same certificates
-// that does nothing, and as many clients.
+// reference is what gRPC itself does here: a server that does nothing, with a
+// node's certificate and in a process of its own as a node is, and as many
+// clients.
 type reference struct {
-	server *grpc.Server
+	server *exec.Cmd
 	conns  []*grpc.ClientConn
 }
 
@@ -45,31 +47,55 @@ func sink(_ any, stream grpc.ServerStream) error {
 	}
 }
 
-func newReference(c *cluster.Cluster, clients int) (*reference, error) {
-	server, err := c.Bearer(identity.Node, "reference", "127.0.0.1")
+// ServeReference is the reference's process. It prints its address, and serves
+// until it is killed.
+func ServeReference(identityDir string, out io.Writer) error {
+	bearer, err := identity.Load(identity.In(identityDir))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &reference{server: grpc.NewServer(grpc.Creds(grpctls.Server(server, identity.Client)))}
-	r.server.RegisterService(&grpc.ServiceDesc{
+	if _, err := fmt.Fprintln(out, l.Addr()); err != nil {
+		return err
+	}
+	server := grpc.NewServer(grpc.Creds(grpctls.Server(bearer, identity.Client)))
+	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "undertone.benchmark.Reference", HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{{MethodName: "Empty", Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 			in := new(emptypb.Empty)
 			return in, decode(in)
 		}}},
 		Streams: []grpc.StreamDesc{sinkDesc},
-	}, r)
-	go r.server.Serve(l)
+	}, nil)
+	return server.Serve(l)
+}
+
+func newReference(c *cluster.Cluster, command []string, clients int) (*reference, error) {
+	dir, err := c.Place(identity.Node, "reference", "127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	r := &reference{server: exec.Command(command[0], append(command[1:len(command):len(command)], dir)...)}
+	out, err := r.server.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.server.Start(); err != nil {
+		return nil, err
+	}
+	var address string
+	if _, err := fmt.Fscanln(out, &address); err != nil {
+		return nil, fmt.Errorf("the reference does not start: %w", err)
+	}
 	for i := range clients {
 		b, err := c.Bearer(identity.Client, fmt.Sprintf("client-%d", i))
 		if err != nil {
 			return nil, err
 		}
-		conn, err := grpc.NewClient(l.Addr().String(), dialOptions(grpctls.Client(b))...)
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(grpctls.Client(b)))
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +115,8 @@ func (r *reference) close() {
 	for _, conn := range r.conns {
 		conn.Close()
 	}
-	r.server.Stop()
+	r.server.Process.Kill()
+	r.server.Wait()
 }
 
 // calls returns the rate of empty calls, every client calling in a loop.

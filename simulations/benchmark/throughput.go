@@ -17,7 +17,7 @@ import (
 // client contributes once a round, so there are many clients, and many jobs that
 // each of them takes part in.
 func updates(ctx context.Context, r *run) ([]Row, error) {
-	clients, tasks, turn := 256, 64, 2*time.Second
+	clients, tasks, turn := 600, 40, 2*time.Second
 	if r.Short {
 		clients, tasks, turn = 32, 8, 200*time.Millisecond
 	}
@@ -39,7 +39,7 @@ func updates(ctx context.Context, r *run) ([]Row, error) {
 		return nil, err
 	}
 	defer disconnect(crowd)
-	ref, err := newReference(c, clients)
+	ref, err := newReference(c, r.Reference, clients)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func bulk(ctx context.Context, r *run) ([]Row, error) {
 		return nil, err
 	}
 	defer disconnect(crowd)
-	ref, err := newReference(c, clients)
+	ref, err := newReference(c, r.Reference, clients)
 	if err != nil {
 		return nil, err
 	}

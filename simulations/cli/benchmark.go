@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -12,6 +13,9 @@ import (
 	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/simulations/benchmark"
 )
+
+// referenceCommand is the process of the benchmark's own server.
+const referenceCommand = "serve-reference"
 
 func benchmarkCommand() *cobra.Command {
 	var (
@@ -31,6 +35,11 @@ with them.`,
 		Args:              commandline.NoArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o.Reference = []string{self, "benchmark", referenceCommand}
 			o.Progress = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "measuring:", what) }
 			result, err := benchmark.Run(cmd.Context(), o)
 			if err != nil {
@@ -48,6 +57,10 @@ with them.`,
 	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these `parts`: "+strings.Join(benchmark.Parts(), ", "))
 	cmd.Flags().BoolVar(&o.Short, "short", false, "measure less of everything; the figures are rough")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.AddCommand(&cobra.Command{Use: referenceCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return benchmark.ServeReference(args[0], cmd.OutOrStdout())
+		}})
 	register(cmd, "only", cobra.FixedCompletions(benchmark.Parts(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -160,7 +160,7 @@ func (c *Cluster) configure(config Config) error {
 		peers = append(peers, address)
 	}
 	for i, n := range c.nodes {
-		place, err := c.place(identity.Node, n.Name, "localhost", "127.0.0.1")
+		place, err := c.Place(identity.Node, n.Name, "localhost", "127.0.0.1")
 		if err != nil {
 			return err
 		}
@@ -197,9 +197,9 @@ func freeAddresses(n int) ([]string, error) {
 	return out, nil
 }
 
-// place issues a certificate, or finds it where it was issued before, and
+// Place issues a certificate, or finds it where it was issued before, and
 // returns its directory.
-func (c *Cluster) place(role identity.Role, name string, hosts ...string) (string, error) {
+func (c *Cluster) Place(role identity.Role, name string, hosts ...string) (string, error) {
 	id := identity.Identity{Role: role, Name: name}
 	dir := authority.Place(filepath.Join(c.dir, "identities"), id)
 	issued, err := c.authority.Issue(authority.Request{Identity: id, Hosts: hosts})

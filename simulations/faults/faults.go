@@ -230,7 +230,7 @@ func (r *run) lane(ctx context.Context, lane int) error {
 		spec, err := jobs.New(
 			jobs.Parameters{Config: lowrank.Config{Dim: 6, Rank: 1, Rounds: roundsOfAJob - 1, Features: lowrank.Standard, Update: lowrank.Gradient}},
 			jobs.Terms{Job: name, Epsilon: 8, Delta: 1e-6, Adjacency: dp.ZeroOut, Trust: rounds.TrustDistributed,
-				NMin: r.Clients / 2, RoundSize: r.Clients * 3 / 4, Deadline: 2 * time.Second, Spare: roundsOfAJob / 3})
+				NMin: r.Clients / 2, RoundSize: r.Clients * 3 / 4, Deadline: time.Second, Spare: roundsOfAJob / 3})
 		if err != nil {
 			return err
 		}

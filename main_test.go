@@ -35,7 +35,7 @@ func TestNoUsageDump(t *testing.T) {
 	for _, line := range []string{
 		"simulat", "nothing-like-it", "--nope", "-n", "simulate extra", "simulate --nope", "simulate -n 3",
 		"simulate --seeds", "simulate --seeds x", "simulate --seed -1", "simulate --quiet=perhaps", "simulate --delta e",
-		"version --nope", "completion", "completion csh", "job nope",
+		"version --nope", "completion", "completion csh", "job nope", "benchmark --only nothing", "faults --only nothing", "faults --clients 3",
 	} {
 		var stderr bytes.Buffer
 		if status := commandline.Run(newRoot(), strings.Fields(line), &stderr); status != commandline.Usage {

@@ -75,11 +75,10 @@ func Run(root *cobra.Command, args []string, stderr io.Writer) (status int) {
 // prepareGroups has commands that only hold others show their help, or say that
 // there is no such command. Cobra's own check gives several lines.
 func prepareGroups(cmd *cobra.Command) {
-	if !cmd.HasSubCommands() {
-		return
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = unknownCommand
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
-	cmd.Args = unknownCommand
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	for _, sub := range cmd.Commands() {
 		prepareGroups(sub)
 	}

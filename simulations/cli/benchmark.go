@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/undertone-fl/undertone/commandline"
+	"github.com/undertone-fl/undertone/simulations"
 	"github.com/undertone-fl/undertone/simulations/benchmark"
 )
 
@@ -40,6 +42,11 @@ with them.`,
 				return err
 			}
 			o.Reference = []string{self, "benchmark", referenceCommand}
+			for _, name := range o.Only {
+				if !slices.Contains(benchmark.Parts(), name) {
+					return inputStatus(&simulations.FieldError{Flag: "only", Problem: fmt.Sprintf("%q is none of %s", name, strings.Join(benchmark.Parts(), ", "))})
+				}
+			}
 			o.Progress = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "measuring:", what) }
 			result, err := benchmark.Run(cmd.Context(), o)
 			if err != nil {

@@ -74,7 +74,7 @@ with them.`,
 
 func printBenchmark(w io.Writer, result *benchmark.Result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(t, "WHAT\tMEASURED\tREFERENCE\tRATIO\tGOAL\t")
+	fmt.Fprintln(t, "WHAT\tMEASURED\tREFERENCE\tRATIO\tGOAL\tRESULT")
 	for _, r := range result.Rows {
 		reference, ratio := "-", "-"
 		if r.Reference != 0 {

@@ -15,12 +15,13 @@ const module = "github.com/undertone-fl/undertone"
 // folders listed, and of their own.
 var mayImport = map[string][]string{
 	"":            {}, // main: the cli packages alone, see below
-	"simulations": {"server", "client", "aggregation", "dp", "proto"},
-	"server":      {"aggregation", "dp", "proto"},
-	"client":      {"aggregation", "dp", "proto"},
+	"simulations": {"server", "client", "aggregation", "dp", "proto", "commandline"},
+	"server":      {"aggregation", "dp", "proto", "commandline"},
+	"client":      {"aggregation", "dp", "proto", "commandline"},
 	"aggregation": {"dp"},
 	"dp":          {},
 	"proto":       {},
+	"commandline": {},
 }
 
 // mayNotReach are modules and folders that a folder must not depend on, not
@@ -55,6 +56,10 @@ func TestImportDirections(t *testing.T) {
 			}
 			isCLI := path.Base(imported) == "cli"
 			switch to := folder(imported); {
+			case to == "commandline":
+				if name := p.ImportPath; name != module && path.Base(name) != "cli" && !within(name, module+"/client/cmd") {
+					t.Errorf("%s imports %s, which is for programs", name, imported)
+				}
 			case p.ImportPath == module && !isCLI:
 				t.Errorf("main imports %s: it assembles subcommands, and nothing else", imported)
 			case p.ImportPath != module && isCLI:

@@ -2,15 +2,13 @@ package main
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"os"
-	"runtime/debug"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/undertone-fl/undertone/commandline"
 )
 
 func TestMain(m *testing.M) {
@@ -31,75 +29,44 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-func TestPanicIsOneLine(t *testing.T) {
-	root := newRoot()
-	root.AddCommand(&cobra.Command{Use: "explode", Run: func(*cobra.Command, []string) { panic("first\nsecond") }})
-	t.Setenv("GOTRACEBACK", "")
-	os.Unsetenv("GOTRACEBACK")
-	var stderr bytes.Buffer
-	if status := run(root, []string{"explode"}, &stderr); status != statusFailed {
-		t.Errorf("status %d, want %d", status, statusFailed)
-	}
-	if got, want := stderr.String(), "undertone: internal error: first second (GOTRACEBACK=all shows where)\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// TestPanicOfAWorkerIsOneLine: one that another goroutine recovered brings its
-// stack along, which is not for users.
-func TestPanicOfAWorkerIsOneLine(t *testing.T) {
-	root := newRoot()
-	root.AddCommand(&cobra.Command{Use: "explode", Run: func(*cobra.Command, []string) {
-		panic(fmt.Errorf("boom\n%s", debug.Stack()))
-	}})
-	t.Setenv("GOTRACEBACK", "")
-	os.Unsetenv("GOTRACEBACK")
-	var stderr bytes.Buffer
-	run(root, []string{"explode"}, &stderr)
-	if got, want := stderr.String(), "undertone: internal error: boom (GOTRACEBACK=all shows where)\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestPanicIsShownOnRequest(t *testing.T) {
-	root := newRoot()
-	root.AddCommand(&cobra.Command{Use: "explode", Run: func(*cobra.Command, []string) { panic("boom") }})
-	t.Setenv("GOTRACEBACK", "all")
-	defer func() {
-		if p := recover(); p != "boom" {
-			t.Errorf("recovered %v, want the panic itself", p)
-		}
-	}()
-	run(root, []string{"explode"}, &bytes.Buffer{})
-	t.Error("the panic was swallowed")
-}
-
-func TestFailureIsOneLine(t *testing.T) {
-	root := newRoot()
-	root.AddCommand(&cobra.Command{Use: "fail", RunE: func(*cobra.Command, []string) error { return errors.New("disk full") }})
-	var stderr bytes.Buffer
-	if status := run(root, []string{"fail"}, &stderr); status != statusFailed {
-		t.Errorf("status %d, want %d", status, statusFailed)
-	}
-	if got := stderr.String(); got != "undertone: disk full\n" {
-		t.Errorf("got %q", got)
-	}
-}
-
 // TestNoUsageDump: whatever is wrong with the command line is one line and
 // status 2, also before a subcommand is known.
 func TestNoUsageDump(t *testing.T) {
 	for _, line := range []string{
 		"simulat", "nothing-like-it", "--nope", "-n", "simulate extra", "simulate --nope", "simulate -n 3",
 		"simulate --seeds", "simulate --seeds x", "simulate --seed -1", "simulate --quiet=perhaps", "simulate --delta e",
-		"version --nope",
+		"version --nope", "completion", "completion csh", "job nope", "benchmark --only nothing", "faults --only nothing", "faults --clients 3",
 	} {
 		var stderr bytes.Buffer
-		if status := run(newRoot(), strings.Fields(line), &stderr); status != statusUsage {
-			t.Errorf("%s: status %d, want %d", line, status, statusUsage)
+		if status := commandline.Run(newRoot(), strings.Fields(line), &stderr); status != commandline.Usage {
+			t.Errorf("%s: status %d, want %d", line, status, commandline.Usage)
 		}
 		if got := stderr.String(); strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, "undertone: ") {
 			t.Errorf("%s: got %q, want one line", line, got)
 		}
 	}
+}
+
+// TestHelp holds that every command says in the same words what it is for: no
+// flag is without a word on what it takes, and no line is cobra's own.
+func TestHelp(t *testing.T) {
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		line := strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), "undertone"))
+		root := newRoot()
+		var text, stderr bytes.Buffer
+		root.SetOut(&text)
+		if status := commandline.Run(root, append(strings.Fields(line), "--help"), &stderr); status != 0 {
+			t.Errorf("%s --help: status %d: %s", cmd.CommandPath(), status, &stderr)
+		}
+		for _, noise := range []string{" strings ", " string ", " float ", " int ", " uint ", "help for ", "[command]", "Available Commands"} {
+			if strings.Contains(text.String(), noise) {
+				t.Errorf("%s --help has %q:\n%s", cmd.CommandPath(), noise, &text)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit(newRoot())
 }

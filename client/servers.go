@@ -41,9 +41,8 @@ const (
 
 // servers are connections to the nodes of one cluster, made when they are needed.
 type servers struct {
-	nodes  []node
-	bearer *identity.Bearer
-	good   atomic.Int64 // the node that answered last
+	nodes []node
+	good  atomic.Int64 // the node that answered last
 	// patience is how long to go on trying.
 	patience time.Duration
 }
@@ -55,7 +54,7 @@ type node struct {
 }
 
 func newServers(addresses []string, bearer *identity.Bearer, patience time.Duration) (*servers, error) {
-	s := &servers{bearer: bearer, patience: patience}
+	s := &servers{patience: patience}
 	for _, address := range addresses {
 		conn, err := grpc.NewClient(address,
 			grpc.WithTransportCredentials(grpctls.Client(bearer)),
@@ -145,7 +144,7 @@ func (s *servers) around(ctx context.Context, timeout time.Duration, f func(cont
 		if !errors.Is(err, ErrUnavailable) {
 			return backoff.Permanent(err)
 		}
-		last, pause = fmt.Errorf("%s: %w", n.address, s.bearer.Explain(err)), max(pause, wait)
+		last, pause = fmt.Errorf("%s: %w", n.address, err), max(pause, wait)
 		s.good.CompareAndSwap(at, (at+1)%int64(len(s.nodes)))
 	}
 	if pause > 0 {
@@ -176,7 +175,7 @@ func classify(err error) (pause time.Duration, _ error) {
 	case codes.InvalidArgument, codes.Unimplemented, codes.OutOfRange, codes.FailedPrecondition, codes.NotFound, codes.AlreadyExists:
 		return 0, fmt.Errorf("%w: %s: %s", ErrRejected, strings.ToLower(st.Code().String()), message)
 	}
-	return 0, fmt.Errorf("%w: %s", ErrUnavailable, message)
+	return 0, fmt.Errorf("%w: %s", ErrUnavailable, oneLine(grpctls.Problem(err)))
 }
 
 // oneLine is what a server says, fit for a log.

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/server/authority"
 )
@@ -134,9 +135,9 @@ for the key that is there, which a running program takes up by itself.`,
 	addAuthorityFlag(cmd, &f.dir)
 	flags.StringVar(&f.out, "out", "", "`directory` for the certificates (default: the authority's)")
 	flags.StringSliceVar(&f.hosts, "host", nil, "`names` and addresses by which a node is reached (default: its NAME, localhost, 127.0.0.1 and ::1)")
-	flags.IntVar(&f.count, "count", 0, "issue so many, with the names PREFIX1, PREFIX2, ...; a `number`")
+	flags.IntVar(&f.count, "count", 0, "`number` of certificates, for PREFIX1, PREFIX2, ...")
 	flags.StringVar(&f.prefix, "prefix", "", "`text` before the numbers of --count")
-	flags.DurationVar(&f.lifetime, "lifetime", authority.LeafLifetime, "how long the certificates are valid, a `duration`")
+	flags.DurationVar(&f.lifetime, "lifetime", authority.LeafLifetime, "`time` for which the certificates are valid")
 	flags.BoolVar(&f.renew, "renew", false, "issue new certificates for the keys that are there")
 	addJSONFlag(cmd, &f.json)
 	complete(cmd, "out", directories)
@@ -247,7 +248,7 @@ func (f *issue) identities(cmd *cobra.Command, role string, names []string) ([]i
 	switch {
 	case !slices.Contains(roles, role):
 		hint := "one of client, node, operator, auditor"
-		if near := nearest(role, roles); near != "" {
+		if near := commandline.Nearest(role, roles); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		return nil, usagef("%q is no role (%s)", role, hint)
@@ -369,7 +370,7 @@ func readCertificates(path string) ([]certificate, error) {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, &usageError{pathProblem(err)}
+		return nil, &commandline.UsageError{Err: pathProblem(err)}
 	}
 	var list []certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {

@@ -16,11 +16,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/spf13/cobra"
 
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 )
 
@@ -45,42 +45,12 @@ func prepare(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		prepare(sub)
 	}
-	if cmd.HasSubCommands() {
-		cmd.Args = func(cmd *cobra.Command, args []string) error { return unknownCommand(cmd, args) }
-		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	}
 }
 
-// unknownCommand is the mistake of a group's command that is none.
-func unknownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
-	var names []string
-	for _, sub := range cmd.Commands() {
-		names = append(names, sub.Name())
-	}
-	if near := nearest(args[0], names); near != "" {
-		hint = "did you mean " + near + "?"
-	}
-	return usagef("unknown command %q (%s)", args[0], hint)
-}
-
-const statusUsage = 2
-
-// usageError is a mistake in the command line, or in a file that it names.
-type usageError struct{ error }
-
-func (e *usageError) Unwrap() error { return e.error }
-func (*usageError) ExitStatus() int { return statusUsage }
-
-func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
-
-// flagf is a mistake in a flag's value.
-func flagf(flag, format string, args ...any) error {
-	return usagef("--"+flag+": "+format, args...)
-}
+var (
+	usagef = commandline.Usagef
+	flagf  = commandline.Flagf
+)
 
 // inputStatus gives what is the user's mistake its exit status.
 func inputStatus(err error) error {
@@ -90,7 +60,7 @@ func inputStatus(err error) error {
 		file *identity.FileError
 	)
 	if errors.As(err, &term) || errors.As(err, &spec) || errors.As(err, &file) {
-		return &usageError{err}
+		return &commandline.UsageError{Err: err}
 	}
 	return err
 }
@@ -122,22 +92,13 @@ func mustBeOneOf(flag, value string, choices []string) error {
 		return nil
 	}
 	hint := ""
-	if near := nearest(value, choices); near != "" {
+	if near := commandline.Nearest(value, choices); near != "" {
 		hint = fmt.Sprintf(" (did you mean %s?)", near)
 	}
-	return flagf(flag, "%q is not one of %s%s", value, strings.Join(choices, ", "), hint)
+	return flagf(flag, "%q is not one of %s%s", value, list(choices), hint)
 }
 
-// nearest is the choice that value was most likely meant to be, or "".
-func nearest(value string, choices []string) string {
-	best, distance := "", len(value)/3+2 // farther than this is another word
-	for _, c := range choices {
-		if d := levenshtein.ComputeDistance(strings.ToLower(value), c); d < distance {
-			best, distance = c, d
-		}
-	}
-	return best
-}
+func list(words []string) string { return strings.Join(words, ", ") }
 
 // complete registers what shells offer for a flag's value.
 func complete(cmd *cobra.Command, flag string, offer cobra.CompletionFunc) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/undertone-fl/undertone/commandline"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/server/authority"
 	"github.com/undertone-fl/undertone/server/replication"
@@ -301,7 +302,7 @@ func writeNew(path string, write func(io.Writer) error) error {
 	draft := path + ".partial"
 	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return &usageError{pathProblem(err)}
+		return &commandline.UsageError{Err: pathProblem(err)}
 	}
 	defer os.Remove(draft)
 	err = write(f)
@@ -339,11 +340,11 @@ not go on beside the new one: its rounds would be spent twice.`,
 			}
 			f, err := os.Open(args[0])
 			if err != nil {
-				return &usageError{pathProblem(err)}
+				return &commandline.UsageError{Err: pathProblem(err)}
 			}
 			defer f.Close()
 			if err := replication.RestoreBackup(dir, name, advertise, f); err != nil {
-				return &usageError{fmt.Errorf("%s: %w", args[0], pathProblem(err))}
+				return &commandline.UsageError{Err: fmt.Errorf("%s: %w", args[0], pathProblem(err))}
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: the first node, %s, of a new cluster\n", dir, name)
 			return err
@@ -401,7 +402,7 @@ two clusters would spend one budget. So it takes --accept-loss.`,
 				return flagf("accept-loss", "is missing: what only the lost nodes had acknowledged will be gone")
 			}
 			if err := replication.Recover(dir, addresses); err != nil {
-				return fmt.Errorf("%s: %w", dir, pathProblem(err))
+				return flagf("data-dir", "%w", pathProblem(err))
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: the cluster is %s now\n", dir, strings.Join(members, ", "))
 			return err

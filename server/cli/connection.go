@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"regexp"
 	"strings"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/proto/identity/grpctls"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -51,7 +51,7 @@ type connection struct {
 
 // flags are those that say which server, and as whom.
 func (c *connection) flags() *pflag.FlagSet {
-	flags := begin("Server")
+	flags := commandline.Part("Server")
 	flags.StringSliceVar(&c.servers, "server", nil, "`addresses` of servers, the first that answers is used (default: $"+envServer+", or "+defaultAPI+")")
 	flags.StringVar(&c.identity, "identity", "", "`directory` of tls.crt, tls.key and ca.crt (default: $"+envIdentity+")")
 	flags.StringVar(&c.files.Certificate, "cert", "", "certificate `file`, instead of --identity's")
@@ -64,7 +64,7 @@ func (c *connection) flags() *pflag.FlagSet {
 
 // addTo gives a command, after its own flags, those of a connection.
 func (c *connection) addTo(cmd *cobra.Command) {
-	cmd.Flags().AddFlagSet(c.flags())
+	commandline.AddParts(cmd, c.flags())
 	c.complete(cmd)
 }
 
@@ -225,28 +225,13 @@ func dial(ctx context.Context, patience time.Duration, server string, b *identit
 			if status.Code(err) != codes.Unavailable || refusal(err) != nil {
 				break
 			}
-			return &unreachableError{server, connectionProblem(err)}
+			return &unreachableError{server, grpctls.Problem(err)}
 		}
 		if !conn.WaitForStateChange(reached, state) {
 			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience)}
 		}
 	}
 	return f(ctx, conn)
-}
-
-// A grpc status of a connection that failed has its cause in quotes, under
-// layers of names.
-var (
-	connectionCause = regexp.MustCompile(`desc = "(.*)"`)
-	layers          = regexp.MustCompile(`transport: |Error while dialing: |authentication handshake failed: |dial tcp \S+: |connect: |error reading server preface: |tls: failed to verify certificate: x509: |identity: `)
-)
-
-func connectionProblem(err error) string {
-	text := status.Convert(err).Message()
-	if m := connectionCause.FindStringSubmatch(text); m != nil {
-		text = strings.ReplaceAll(m[1], `\"`, `"`)
-	}
-	return layers.ReplaceAllString(text, "")
 }
 
 // refusal is the detail of a status, nil if it has none.
@@ -296,7 +281,7 @@ func explain(err error, server string) error {
 		return errors.New("interrupted")
 	case codes.Unavailable:
 		if r == nil {
-			text = connectionProblem(err)
+			text = grpctls.Problem(err)
 		}
 	}
 	return fmt.Errorf("%s: %s", server, text)

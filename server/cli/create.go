@@ -14,6 +14,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/dp"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 )
@@ -52,7 +53,7 @@ Nothing can be changed later. The job begins paused.`,
 		Args: named("JOB"),
 		RunE: func(cmd *cobra.Command, args []string) error { return t.create(cmd, &c, args[0]) },
 	}
-	what := begin("What is learned")
+	what := commandline.Part("What is learned")
 	what.IntVar(&t.parameters.Dim, "dim", 0, "features `d` of a sample")
 	what.IntVar(&t.parameters.Rank, "rank", 2, "columns `r` of the shared U")
 	what.IntVar(&t.parameters.Sparsity, "sparsity", 0, "most non-zeros `k` of a client's own b")
@@ -63,22 +64,22 @@ Nothing can be changed later. The job begins paused.`,
 	what.IntVar(&t.parameters.Sketch, "sketch", 0, "`columns` of the sketched initialisation; 0 leaves them to the schedule")
 	what.BoolVar(&t.parameters.HardThreshold, "hard-threshold", false, "clients find b by hard thresholding instead of pursuit")
 
-	privacy := begin("Privacy")
+	privacy := commandline.Part("Privacy")
 	privacy.Float64Var(&t.terms.Epsilon, "epsilon", 0, "`budget` of all rounds together")
 	privacy.Float64Var(&t.terms.Delta, "delta", 0, "`probability` delta of the guarantee (default: the largest power of ten that is at most 1e-6 and 0.1 / round-size)")
 	privacy.StringVar(&t.adjacency, "adjacency", dp.ZeroOut.String(), "what neighbouring data sets differ in, a `relation`: "+list(adjacencies))
 	privacy.StringVar(&t.trust, "trust", string(rounds.TrustDistributed), "who adds the noise, a `mode`: "+list(trustModes))
 	privacy.IntVar(&t.terms.Spare, "spare", 1, "failed `attempts` that the budget leaves room for")
 
-	sizes := begin("Rounds")
+	sizes := commandline.Part("Rounds")
 	sizes.IntVar(&t.terms.NMin, "n-min", 0, "least `number` of contributions that a round releases")
 	sizes.IntVar(&t.terms.RoundSize, "round-size", 0, "`contributions` that close a round (default: n-min)")
 	sizes.DurationVar(&t.terms.Deadline, "deadline", 10*time.Minute, "`time` after which a round closes with what it has")
 
-	file := begin("A specification from a file, instead of all these")
+	file := commandline.Part("A specification from a file, instead of all these")
 	file.StringVar(&t.spec, "spec", "", "JSON `file` as --dry-run prints it")
 	file.BoolVar(&t.dryRun, "dry-run", false, "print the specification, and create nothing")
-	group(cmd, what, privacy, sizes, file, c.flags())
+	commandline.AddParts(cmd, what, privacy, sizes, file, c.flags())
 	c.complete(cmd)
 	complete(cmd, "spec", files("json"))
 	for flag, choices := range map[string][]string{"features": featureKinds, "update": updates, "adjacency": adjacencies, "trust": trustModes} {

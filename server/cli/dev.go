@@ -152,7 +152,7 @@ In another shell:
   . %s
   undertone job create demo --dim 8 --rank 2 --epsilon 4 --n-min 1 --deadline 1m
   undertone job open demo
-  undertone-agent run --until-finished --dir %s --certificates %s --data %s
+  undertone-agent run --until-finished --dir %s --identity %s --data %s
   undertone job status demo
 
 `, d.env(), filepath.Join(d.dir, "alice"), d.place(devClient), d.samples())

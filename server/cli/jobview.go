@@ -218,12 +218,15 @@ func methodOf(s *rounds.Spec) string {
 }
 
 func sizesOf(s *rounds.Spec) string {
-	return fmt.Sprintf("%d to %d contributions each, within %v; noise added by %s", s.NMin, s.RoundSize,
-		time.Duration(s.Deadline)*time.Millisecond, map[rounds.Trust]string{
-			rounds.TrustDistributed: "the clients, in shares (distributed)",
-			rounds.TrustCentral:     "the servers (central)",
-			rounds.TrustLocal:       "every client, all of it (local)",
-		}[s.Trust])
+	each := fmt.Sprintf("%d to %d contributions", s.NMin, s.RoundSize)
+	if s.NMin == s.RoundSize {
+		each = plural(s.NMin, "contribution")
+	}
+	return fmt.Sprintf("%s each, within %v; noise added by %s", each, duration(s.Deadline), map[rounds.Trust]string{
+		rounds.TrustDistributed: "the clients, in shares (distributed)",
+		rounds.TrustCentral:     "the servers (central)",
+		rounds.TrustLocal:       "every client, all of it (local)",
+	}[s.Trust])
 }
 
 func printJobs(w io.Writer, list []*jobView) error {

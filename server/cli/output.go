@@ -76,6 +76,18 @@ func until(end time.Time) string {
 	return end.Format("2006-01-02") + fmt.Sprintf(" (in %d days)", days)
 }
 
+// duration is a time in milliseconds, without units that are zero: 10m.
+func duration(ms int64) string {
+	s := (time.Duration(ms) * time.Millisecond).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 // plural is "1 round", "2 rounds".
 func plural[N int | int64 | uint32 | uint64](n N, noun string) string {
 	if n == 1 {

@@ -1,18 +1,13 @@
 package cli_test
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/server/cli"
 )
 
@@ -22,21 +17,9 @@ func TestMain(m *testing.M) {
 
 // undertone is the program with this package's commands alone.
 func undertone() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	root := &cobra.Command{Use: "undertone", SilenceErrors: true, SilenceUsage: true, Version: "undertone test"}
+	root := &cobra.Command{Use: "undertone"}
 	root.AddCommand(cli.Commands()...)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return
-	}
-	fmt.Fprintln(os.Stderr, "undertone:", strings.ReplaceAll(err.Error(), "\n", " | "))
-	status := 1
-	var withStatus interface{ ExitStatus() int }
-	if errors.As(err, &withStatus) {
-		status = withStatus.ExitStatus()
-	}
-	os.Exit(status)
+	os.Exit(commandline.Run(root, os.Args[1:], os.Stderr))
 }
 
 // TestScripts runs the commands as a user would. Each script says in its first

@@ -3,13 +3,16 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/server"
 )
@@ -37,7 +40,7 @@ func serverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run a node of a cluster, or one of everything with --dev",
-		Long: `Server runs one node. Every flag below, but for the first four, can also be a line
+		Long: `Server runs one node. Every flag below, but for the first three, can also be a line
 of the --config file, with underscores for dashes, or in the environment,
 UNDERTONE_SERVER_ and its name: a flag counts more than the environment, and that
 more than the file. SIGTERM hands leadership on and ends it.
@@ -62,13 +65,12 @@ peers belong to.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return n.run(cmd) },
 	}
 
-	running := begin("How to run")
+	running := commandline.Part("How to run")
 	running.StringVar(&n.file, "config", "", "YAML or JSON `file` of settings")
 	running.BoolVar(&n.dev, "dev", false, "one node with everything made for it, in --data-dir (default: "+devDir+")")
 	running.BoolVar(&n.check, "check", false, "show the settings and where they are from, and run nothing")
-	running.BoolP("help", "h", false, "this text")
 
-	who := begin("Identity")
+	who := commandline.Part("Identity")
 	who.StringVar(&n.identity, "identity", "", "`directory` of tls.crt, tls.key and ca.crt, a node's")
 	who.StringVar(&n.config.Identity.Certificate, "cert", "", "certificate `file`, instead of --identity's")
 	who.StringVar(&n.config.Identity.Key, "key", "", "key `file`, instead of --identity's")
@@ -77,30 +79,30 @@ peers belong to.`,
 	who.StringVar(&n.config.Cluster, "cluster", "undertone", "`name` of the cluster; nodes of another are refused")
 	who.StringVar(&n.config.Dir, "data-dir", "", "`directory` of the log, snapshots and models")
 
-	where := begin("Addresses")
+	where := commandline.Part("Addresses")
 	where.StringVar(&n.config.API, "api", ":7300", "listen `address` for clients, operators and auditors")
 	where.StringVar(&n.config.Node, "node", ":7301", "listen `address` for other nodes")
 	where.StringVar(&n.config.HTTP, "http", "127.0.0.1:7302", "listen `address` of /livez, /readyz and /metrics, without TLS; off is none")
 	where.StringVar(&n.config.Advertise, "advertise", "", "`address` HOST:PORT where other nodes reach --node")
 	where.StringVar(&n.config.APIHost, "api-host", "", "`address` HOST:PORT where clients reach --api")
 
-	cluster := begin("Cluster")
+	cluster := commandline.Part("Cluster")
 	cluster.IntVar(&n.config.Expect, "bootstrap-expect", 0, "form a new cluster of so many nodes, a `number`; 0 joins one")
 	cluster.StringSliceVar(&n.config.Peers, "peers", nil, "`addresses` of nodes to form a cluster with, or to join")
 	cluster.BoolVar(&n.config.Learner, "learner", false, "join without a vote (undertone node promote gives one)")
 	cluster.DurationVar(&n.config.Heartbeat, "heartbeat", 150*time.Millisecond, "`time` without a sign of life of the leader after which another is elected")
 
-	limits := begin("Limits")
+	limits := commandline.Part("Limits")
 	limits.Float64Var(&n.config.ClientRate, "client-rate", 100, "most requests a second of one client, a `number`")
 	limits.IntVar(&n.config.ClientBurst, "client-burst", 200, "most requests of one client at once, a `number`")
 	limits.Int64Var(&n.config.Inflight, "inflight-bytes", 256<<20, "most `bytes` of contributions that wait to be committed")
 
-	watching := begin("Watching it")
+	watching := commandline.Part("Watching it")
 	watching.StringVar(&n.logLevel, "log-level", "info", "least `level` that is logged: "+list(logLevels))
 	watching.StringVar(&n.logFormat, "log-format", "text", "`format` of the log, on stderr: "+list(logFormats))
 	watching.StringVar(&n.config.Traces, "traces", "", "OTLP gRPC `endpoint` for OpenTelemetry traces (default: nowhere)")
 
-	group(cmd, running, who, where, cluster, limits, watching)
+	commandline.AddParts(cmd, running, who, where, cluster, limits, watching)
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		switch f.Name {
 		case "config":
@@ -150,6 +152,12 @@ func (n *node) run(cmd *cobra.Command) error {
 		}
 	} else {
 		n.config.Identity = overriding(n.config.Identity, n.identity)
+		switch {
+		case n.config.Identity == (identity.Files{}):
+			return flagf("identity", "is missing: a directory of tls.crt, tls.key and ca.crt (undertone ca issue node NAME makes one; undertone server --dev needs none)")
+		case n.config.Dir == "":
+			return flagf("data-dir", "is missing")
+		}
 	}
 	if n.check {
 		return n.show(cmd, settings)
@@ -160,7 +168,7 @@ func (n *node) run(cmd *cobra.Command) error {
 	}
 	s, err := server.New(n.config)
 	if err != nil {
-		return settings.explain(err)
+		return n.explain(settings, err)
 	}
 	if dev != nil {
 		if err := dev.print(cmd.OutOrStdout(), s); err != nil {
@@ -185,12 +193,6 @@ func (n *node) logger(cmd *cobra.Command) (*slog.Logger, error) {
 // show checks what can be checked without a data directory and a port, and
 // prints the settings.
 func (n *node) show(cmd *cobra.Command, s *settings) error {
-	if n.config.Dir == "" {
-		return flagf("data-dir", "is missing")
-	}
-	if n.config.Identity == (identity.Files{}) {
-		return flagf("identity", "is missing: a directory of tls.crt, tls.key and ca.crt (undertone ca issue node NAME makes one)")
-	}
 	b, err := identity.Load(n.config.Identity)
 	if err != nil {
 		return err
@@ -211,12 +213,14 @@ func (n *node) show(cmd *cobra.Command, s *settings) error {
 	return err
 }
 
-// explain names the flag, the variable or the line of the file that a mistake in
-// the configuration is from.
-func (s *settings) explain(err error) error {
-	var mistake *server.ConfigError
-	if errors.As(err, &mistake) {
+// explain names the flag, the variable or the line of the file that a node cannot
+// start with. What is no mistake in the configuration is about the data directory.
+func (n *node) explain(s *settings, err error) error {
+	if mistake := (*server.ConfigError)(nil); errors.As(err, &mistake) {
 		return usagef("%s: %s", s.place(strings.ReplaceAll(mistake.Field, "_", "-")), mistake.Problem)
 	}
-	return pathProblem(err)
+	if errors.Is(err, syscall.ENOSPC) { // whichever of its files it was
+		err = &fs.PathError{Path: n.config.Dir, Err: syscall.ENOSPC}
+	}
+	return usagef("%s: %w", s.place("data-dir"), pathProblem(err))
 }

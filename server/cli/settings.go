@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/undertone-fl/undertone/commandline"
 )
 
 // envPrefix of the settings of undertone server.
@@ -93,7 +95,7 @@ func (s *settings) readLine(path, name string, value yaml.Node) error {
 	f := s.flags.Lookup(strings.ReplaceAll(name, "_", "-"))
 	if f == nil || !settable(f) || name != key(f) {
 		hint := ""
-		if near := nearest(name, s.keys()); near != "" {
+		if near := commandline.Nearest(name, s.keys()); near != "" {
 			hint = fmt.Sprintf(" (did you mean %s?)", near)
 		}
 		return usagef("%s: no such setting%s", place, hint)
@@ -105,7 +107,7 @@ func (s *settings) readLine(path, name string, value yaml.Node) error {
 	var texts []string
 	for _, v := range values {
 		if v.Kind != yaml.ScalarNode || v.Tag == "!!null" {
-			return usagef("%s: the value is not %s", place, kind(f.Value.Type()))
+			return usagef("%s: the value is not %s", place, commandline.Kind(f.Value.Type()))
 		}
 		texts = append(texts, v.Value)
 	}
@@ -125,7 +127,7 @@ func (s *settings) set(f *pflag.Flag, place string, values []string) error {
 		return list.Replace(values)
 	}
 	if err := f.Value.Set(values[0]); err != nil {
-		return usagef("%s: %q is not %s", place, values[0], kind(f.Value.Type()))
+		return usagef("%s: %q is not %s", place, values[0], commandline.Kind(f.Value.Type()))
 	}
 	s.from[f.Name] = place
 	return nil
@@ -179,21 +181,4 @@ func text(f *pflag.Flag) string {
 		return strings.Join(list.GetSlice(), ", ")
 	}
 	return f.Value.String()
-}
-
-// kind says what a flag of a pflag type wants.
-func kind(flagType string) string {
-	switch flagType {
-	case "int", "int64":
-		return "a whole number"
-	case "float64":
-		return "a number"
-	case "bool":
-		return "true or false"
-	case "duration":
-		return "a duration like 200ms"
-	case "stringSlice":
-		return "a list"
-	}
-	return "a " + flagType
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/undertone-fl/undertone/commandline"
 )
 
 // FuzzSettings: whatever is in a file of settings, it is read, or it is a mistake
@@ -19,7 +21,7 @@ func FuzzSettings(f *testing.F) {
 			t.Fatal(err)
 		}
 		_, err := readSettings(serverCommand().Flags(), path)
-		var mistake *usageError
+		var mistake *commandline.UsageError
 		if err != nil && !errors.As(err, &mistake) {
 			t.Errorf("%v is no mistake of the user's", err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/commandline"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 )
 
@@ -51,7 +52,7 @@ state     running, 1 of 7 rounds released; pauses after round 4
 method    amht-lrs: 30 features (standard), rank 2, sparsity 5, gradient
 privacy   epsilon 4 under zero-out, 8.9 under replace-one; delta 1e-06
 spent     0.14 of 0.351 rho (40 %), epsilon 2.4 so far
-rounds    500 to 2000 contributions each, within 10m0s; noise added by the clients, in shares (distributed)
+rounds    500 to 2000 contributions each, within 10m; noise added by the clients, in shares (distributed)
 model     version 1, 4.8 kB, sha256 9a1c2f3e4d5b
 
 ROUND   ATTEMPT   RELEASE      PHASE        MEMBERS     CHARGE       RESULT
@@ -180,7 +181,7 @@ func TestExplain(t *testing.T) {
 		{errors.New("disk full"), "disk full", false},
 	} {
 		err := explain(test.err, "s:1")
-		var usage *usageError
+		var usage *commandline.UsageError
 		if err.Error() != test.want || errors.As(err, &usage) != test.mine {
 			t.Errorf("got %q, a mistake of the caller's: %v; want %q, %v", err, errors.As(err, &usage), test.want, test.mine)
 		}

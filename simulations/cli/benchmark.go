@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/undertone-fl/undertone/commandline"
+	"github.com/undertone-fl/undertone/simulations"
 	"github.com/undertone-fl/undertone/simulations/benchmark"
 )
 
@@ -31,7 +34,7 @@ with them.`,
 		Example: `  undertone benchmark
   undertone benchmark --only updates,failover
   undertone benchmark --json > figures.json`,
-		Args:              cobra.NoArgs,
+		Args:              commandline.NoArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
@@ -39,6 +42,11 @@ with them.`,
 				return err
 			}
 			o.Reference = []string{self, "benchmark", referenceCommand}
+			for _, name := range o.Only {
+				if !slices.Contains(benchmark.Parts(), name) {
+					return inputStatus(&simulations.FieldError{Flag: "only", Problem: fmt.Sprintf("%q is none of %s", name, strings.Join(benchmark.Parts(), ", "))})
+				}
+			}
 			o.Progress = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), "measuring:", what) }
 			result, err := benchmark.Run(cmd.Context(), o)
 			if err != nil {
@@ -52,6 +60,7 @@ with them.`,
 			return printBenchmark(cmd.OutOrStdout(), result)
 		},
 	}
+	cmd.Flags().SortFlags = false
 	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these `parts`: "+strings.Join(benchmark.Parts(), ", "))
 	cmd.Flags().BoolVar(&o.Short, "short", false, "measure less of everything; the figures are rough")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -64,8 +73,8 @@ with them.`,
 }
 
 func printBenchmark(w io.Writer, result *benchmark.Result) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "WHAT\tMEASURED\tREFERENCE\tRATIO\tGOAL\t")
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(t, "WHAT\tMEASURED\tREFERENCE\tRATIO\tGOAL\tRESULT")
 	for _, r := range result.Rows {
 		reference, ratio := "-", "-"
 		if r.Reference != 0 {

@@ -140,7 +140,7 @@ func TestDataDefaults(t *testing.T) {
 }
 
 // TestCommandLineRepeats: the command that a report shows stands for the same
-// experiment.
+// experiment, in the user's order.
 func TestCommandLineRepeats(t *testing.T) {
 	args := []string{"--preset", "lrs-scarce", "--epsilon", "1,inf", "--methods=local", "--methods=global", "--correlation", "-0.25",
 		"--heavy-tails", "--unequal-samples=false", "--out", "it's here", "--resume", "--quiet", "--json", "--workers", "3"}
@@ -149,7 +149,7 @@ func TestCommandLineRepeats(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := commandLine(cmd)
-	const want = `undertone simulate --correlation=-0.25 --epsilon 1,inf --heavy-tails --methods local,global --out 'it'\''s here' --preset lrs-scarce --unequal-samples=false`
+	const want = `undertone simulate --preset lrs-scarce --epsilon 1,inf --methods local,global --correlation=-0.25 --heavy-tails --unequal-samples=false --out 'it'\''s here'`
 	if line != want {
 		t.Fatalf("got  %s\nwant %s", line, want)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/simulations"
 	"github.com/undertone-fl/undertone/simulations/faults"
 )
@@ -36,7 +37,7 @@ promise was broken, and the servers' directories and logs are kept.`,
 		Example: `  undertone faults
   undertone faults --seed 7 --rounds 1000
   undertone faults --only kill-leader,flutter --rounds 50`,
-		Args:              cobra.NoArgs,
+		Args:              commandline.NoArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("seed") {
@@ -98,7 +99,7 @@ func printFaults(w io.Writer, r *faults.Report, asJSON bool) error {
 		e.SetIndent("", "  ")
 		return e.Encode(r)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "rounds released\t%d\t\n", r.Rounds)
 	fmt.Fprintf(t, "attempts failed\t%d\ttoo few contributions at the deadline\n", r.Failed)
 	fmt.Fprintf(t, "contributions acknowledged\t%d\t\n", r.Acknowledged)

@@ -4,15 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/simulations"
 	"github.com/undertone-fl/undertone/simulations/population"
 )
@@ -37,24 +36,16 @@ type flags struct {
 	quiet   bool
 }
 
-// group is a part of the help text.
-type group struct {
-	title string
-	*pflag.FlagSet
-}
-
 // syntheticOnly are the flags that describe a simulated population, and so
 // contradict --data. Rank and sparsity are the fitted model's as well.
 var syntheticOnly = []string{"preset", "clients", "dim", "samples", "label-noise",
 	"unequal-samples", "correlation", "heavy-tails", "outliers"}
 
 func (f *flags) add(cmd *cobra.Command) {
-	var groups []group
+	var parts []*pflag.FlagSet
 	begin := func(title string) *pflag.FlagSet {
-		fs := pflag.NewFlagSet(title, pflag.ContinueOnError)
-		fs.SortFlags = false
-		groups = append(groups, group{title, fs})
-		return fs
+		parts = append(parts, commandline.Part(title))
+		return parts[len(parts)-1]
 	}
 	choices := func(flag string) string { return strings.Join(simulations.Choices(flag), ", ") }
 
@@ -100,12 +91,8 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.BoolVar(&f.resume, "resume", false, "go on with the experiment that was stopped in --out; the other flags must be as before")
 	fs.BoolVar(&f.json, "json", false, "print result.json instead of the table")
 	fs.BoolVar(&f.quiet, "quiet", false, "no progress")
-	fs.BoolP("help", "h", false, "this text")
 
-	for _, g := range groups {
-		cmd.Flags().AddFlagSet(g.FlagSet)
-	}
-	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd, groups) })
+	commandline.AddParts(cmd, parts...)
 	f.addCompletions(cmd)
 }
 
@@ -315,22 +302,13 @@ func completeMethods(_ *cobra.Command, _ []string, typed string) ([]string, cobr
 	return lists, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-func printHelp(cmd *cobra.Command, groups []group) {
-	width := 100
-	if out, ok := cmd.OutOrStdout().(*os.File); ok {
-		if w, _, err := term.GetSize(int(out.Fd())); err == nil && w > 60 {
-			width = min(w, 120)
-		}
-	}
-	w := cmd.OutOrStdout()
-	fmt.Fprintf(w, "%s\n\nUsage:\n  %s [flags]\n\nExamples:\n%s\n", cmd.Long, cmd.CommandPath(), cmd.Example)
-	for _, g := range groups {
-		fmt.Fprintf(w, "\n%s:\n%s", g.title, g.FlagUsagesWrapped(width))
-	}
-	fmt.Fprintln(w, "\nPresets:")
+// epilogue of the help.
+func epilogue() string {
+	var b strings.Builder
+	b.WriteString("Presets:\n")
 	for _, p := range simulations.Presets() {
-		fmt.Fprintf(w, "  %-15s %s\n", p.Name, p.Summary)
+		fmt.Fprintf(&b, "  %-15s %s\n", p.Name, p.Summary)
 	}
-	fmt.Fprintln(w, `
-Exit status: 0 done, 1 failed, 2 a mistake in a flag or in the data, 130 interrupted.`)
+	b.WriteString("\nExit status: 0 done, 1 failed, 2 a mistake in a flag or in the data, 130 interrupted.")
+	return b.String()
 }

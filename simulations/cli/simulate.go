@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/simulations"
 	"github.com/undertone-fl/undertone/simulations/cluster"
 	"github.com/undertone-fl/undertone/simulations/population"
@@ -59,13 +60,9 @@ defaults; any other flag changes one of them.`,
   undertone simulate --data ratings.csv --format ratings --train 20 --epsilon 4,inf
   undertone simulate --preset private-fedrep --methods low-rank,local --out fedrep
   undertone simulate --preset lrs-4000 --out big --resume`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return &statusError{fmt.Errorf("unexpected argument %q: simulate takes flags only", args[0]), statusUsage}
-			}
-			return nil
-		},
+		Args:              commandline.NoArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
+		Annotations:       map[string]string{commandline.Epilogue: epilogue()},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return inputStatus(simulate(cmd, &f))
 		},

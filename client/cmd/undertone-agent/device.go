@@ -8,12 +8,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/commandline"
 )
 
 func runCommand() *cobra.Command {
@@ -22,7 +25,10 @@ func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Take part in rounds as they open, until it is stopped",
-		Args:  noArguments,
+		Example: `  undertone-agent run --dir alice --data samples.csv --server n1:7300,n2:7300 --identity certs/client/alice
+  undertone-agent run --until-finished --job movies --users ratings.csv --format ratings --train 20 \
+      --dir devices --server n1:7300,n2:7300 --identity certs/client`,
+		Args: commandline.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.users != "" {
 				return f.runUsers(cmd, untilFinished)
@@ -47,11 +53,12 @@ func runCommand() *cobra.Command {
 			return d.Run(ctx)
 		},
 	}
-	f.addFolder(cmd)
-	f.addSamples(cmd)
-	f.addNetwork(cmd)
-	f.addUsers(cmd)
-	cmd.Flags().BoolVar(&untilFinished, "until-finished", false, "end once every job is released to its last round")
+	taking := func() *pflag.FlagSet {
+		fl := f.consent()
+		fl.BoolVar(&untilFinished, "until-finished", false, "end once every job is released to its last round")
+		return fl
+	}
+	f.addTo(cmd, f.own, f.samplesOf, f.network, taking, f.many)
 	return cmd
 }
 
@@ -60,7 +67,7 @@ func syncCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sync",
 		Short: "Take part in what is open, bring the models up to date, and end",
-		Args:  noArguments,
+		Args:  commandline.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.users != "" {
 				return f.syncUsers(cmd)
@@ -76,13 +83,15 @@ func syncCommand() *cobra.Command {
 			defer d.Close()
 			s, err := d.Sync(cmd.Context())
 			report(cmd.OutOrStdout(), s, f.json, false)
+			for _, j := range s.Jobs {
+				if errors.Is(j.Err, client.ErrUnknownJob) && slices.Contains(f.jobs, j.Job) {
+					return commandline.Flagf("job", "no job %q", j.Job)
+				}
+			}
 			return err
 		},
 	}
-	f.addFolder(cmd)
-	f.addSamples(cmd)
-	f.addNetwork(cmd)
-	f.addUsers(cmd)
+	f.addTo(cmd, f.own, f.samplesOf, f.network, f.consent, f.many)
 	return cmd
 }
 
@@ -105,6 +114,8 @@ func report(w io.Writer, s *client.Summary, asJSON, news bool) {
 				what = "took no part"
 			}
 			text = fmt.Sprintf("round %d attempt %d: %s", j.Round, j.Attempt, what)
+		case j.Err != nil:
+			text = "took no part"
 		case j.Model >= 0:
 			text = fmt.Sprintf("model %d", j.Model)
 		}
@@ -115,10 +126,10 @@ func report(w io.Writer, s *client.Summary, asJSON, news bool) {
 			text += fmt.Sprintf(", %v", j.Charge)
 		}
 		if j.Err != nil {
-			text += ": " + oneLine(j.Err.Error())
+			text += ": " + commandline.OneLine(j.Err.Error())
 		}
 		if j.Samples != nil {
-			text += " (the samples are unusable, which stays here: " + oneLine(j.Samples.Error()) + ")"
+			text += " (the samples are unusable, which stays here: " + commandline.OneLine(j.Samples.Error()) + ")"
 		}
 		fmt.Fprintf(w, "%s %s\n", j.Job, text)
 	}
@@ -132,19 +143,19 @@ func predictCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "predict --job JOB (--x VALUES [--columns FEATURES] | --data FILE)",
 		Short: "Predict responses, offline",
-		Args:  noArguments,
+		Args:  commandline.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := f.offline()
 			if err != nil {
 				return err
 			}
 			if job == "" {
-				return flagMistake("job", "is missing: the name of a job")
+				return commandline.Flagf("job", "is missing: the name of a job")
 			}
 			rows := []client.Row{{X: x, Columns: columns}}
 			switch {
 			case x == nil && f.data == "":
-				return flagMistake("x", "is missing: the features' values")
+				return commandline.Flagf("x", "is missing: the features' values")
 			case x == nil:
 				items, err := f.catalogue()
 				if err != nil {
@@ -181,11 +192,14 @@ func predictCommand() *cobra.Command {
 			return nil
 		},
 	}
-	f.addFolder(cmd)
-	f.addSamples(cmd)
-	cmd.Flags().StringVar(&job, "job", "", "whose model to use")
-	cmd.Flags().Float64SliceVar(&x, "x", nil, "values of the features")
-	cmd.Flags().Int32SliceVar(&columns, "columns", nil, "which features they are of, from 0 and in increasing order; the others are zero (default: all)")
+	what := func() *pflag.FlagSet {
+		fl := commandline.Part("What to predict")
+		fl.StringVar(&job, "job", "", "with whose model, the name of a `job`")
+		fl.Float64SliceVar(&x, "x", nil, "`values` of the features, separated by commas")
+		fl.Int32SliceVar(&columns, "columns", nil, "which `features` they are of, from 0 and in increasing order; the others are zero (default: all)")
+		return fl
+	}
+	f.addTo(cmd, what, f.samplesOf, f.own)
 	return cmd
 }
 
@@ -196,7 +210,7 @@ func (f *flags) offline() (*client.Device, error) {
 		return nil, err
 	}
 	if f.dir == "" {
-		return nil, flagMistake("dir", "is missing: the device's folder")
+		return nil, commandline.Flagf("dir", "is missing: the client's directory")
 	}
 	c.Offline = true
 	// One of many users has no models of its own: it shares them, a folder or two up.
@@ -218,7 +232,7 @@ func statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Print what was disclosed, and what may be",
-		Args:  noArguments,
+		Args:  commandline.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := f.offline()
 			if err != nil {
@@ -234,12 +248,12 @@ func statusCommand() *cobra.Command {
 			return printStatus(cmd.OutOrStdout(), s)
 		},
 	}
-	f.addFolder(cmd)
+	f.addTo(cmd, f.own)
 	return cmd
 }
 
 func printStatus(w io.Writer, s *client.Status) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "JOB\tROUNDS\tATTEMPTS\tCOUNTED\tRHO\tEPSILON\tDELTA\tMODEL\tRELEASED")
 	for _, j := range s.Jobs {
 		model := "none"
@@ -256,13 +270,6 @@ func printStatus(w io.Writer, s *client.Status) error {
 		fmt.Fprintf(w, "waits to be sent: %s\n", p)
 	}
 	return err
-}
-
-func noArguments(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError(fmt.Sprintf("unexpected %q", args[0]))
-	}
-	return nil
 }
 
 // quietly leaves out that a command was told to stop.

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 )
 
@@ -28,7 +30,7 @@ type flags struct {
 	trust                       []string
 	capEpsilon, capDelta        float64
 	patience                    time.Duration
-	log                         string
+	logLevel                    string
 
 	data, format, items string
 	users               string
@@ -37,78 +39,113 @@ type flags struct {
 	seed                uint64
 }
 
-// addFolder adds what every command has.
-func (f *flags) addFolder(cmd *cobra.Command) {
-	fl := cmd.Flags()
-	fl.StringVar(&f.dir, "dir", "", "the device's folder, or with --users FILE the folder of all their folders")
+// addTo adds the flags of a command to it, in the parts that its help shows.
+func (f *flags) addTo(cmd *cobra.Command, parts ...func() *pflag.FlagSet) {
+	var sets []*pflag.FlagSet
+	for _, part := range parts {
+		sets = append(sets, part())
+	}
+	commandline.AddParts(cmd, sets...)
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		offer := cobra.NoFileCompletions
+		switch flag.Name {
+		case "dir", "identity":
+			offer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+				return nil, cobra.ShellCompDirectiveFilterDirs
+			}
+		case "data", "users", "items", "cert", "key", "ca":
+			offer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+		case "format":
+			offer = cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)
+		case "trust":
+			offer = cobra.FixedCompletions(trustModes, cobra.ShellCompDirectiveNoFileComp)
+		case "log-level":
+			offer = cobra.FixedCompletions(logLevels, cobra.ShellCompDirectiveNoFileComp)
+		}
+		if err := cmd.RegisterFlagCompletionFunc(flag.Name, offer); err != nil {
+			panic(err) // it has two
+		}
+	})
+}
+
+// Enumerations.
+var (
+	formats    = []string{string(client.Features), string(client.Ratings)}
+	trustModes = []string{string(rounds.TrustDistributed), string(rounds.TrustCentral), string(rounds.TrustLocal)}
+	logLevels  = []string{"debug", "info", "warn", "error", "off"}
+)
+
+// own are the flags that every command has.
+func (f *flags) own() *pflag.FlagSet {
+	fl := commandline.Part("Client")
+	fl.StringVar(&f.dir, "dir", "", "`directory` of the client; with --users FILE that of all their directories")
+	fl.Float64Var(&f.capEpsilon, "cap-epsilon", client.DefaultCap.Epsilon, "most `epsilon` that a client discloses, over all jobs and for ever")
+	fl.Float64Var(&f.capDelta, "cap-delta", client.DefaultCap.Delta, "`delta` of --cap-epsilon")
 	fl.BoolVar(&f.json, "json", false, "print JSON")
-	fl.Float64Var(&f.capEpsilon, "cap-epsilon", client.DefaultCap.Epsilon, "the most that a device discloses, over all jobs and for ever")
-	fl.Float64Var(&f.capDelta, "cap-delta", client.DefaultCap.Delta, "delta of --cap-epsilon")
-	mark(cmd.MarkFlagDirname("dir"))
+	return fl
 }
 
-// addSamples adds where the samples are.
-func (f *flags) addSamples(cmd *cobra.Command) {
-	fl := cmd.Flags()
-	fl.StringVar(&f.data, "data", "", "CSV file of the user's samples, read anew for every round")
-	fl.StringVar(&f.format, "format", "features", "of the file: features (the last column is the response) or ratings (user,item,rating)")
-	fl.StringVar(&f.items, "items", "", "file of the job's items, one a line, for ratings")
-	mark(cmd.MarkFlagFilename("data", "csv", "gz"))
-	mark(cmd.MarkFlagFilename("items"))
-	mark(cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"features", "ratings"}, cobra.ShellCompDirectiveNoFileComp)))
+// samplesOf says where a client's samples are.
+func (f *flags) samplesOf() *pflag.FlagSet {
+	fl := f.rows()
+	fl.StringVar(&f.data, "data", "", "CSV `file` with a header, plain or gzipped, of the client's samples; read anew for every round")
+	return fl
 }
 
-// addUsers adds what many users in one process take.
-func (f *flags) addUsers(cmd *cobra.Command) {
-	fl := cmd.Flags()
-	fl.StringVar(&f.users, "users", "", "many users: a CSV file of all their samples, with their certificates in --identity/NAME; or a folder with a folder of each: its certificate, and samples.csv")
-	fl.IntVar(&f.workers, "workers", 0, "users at a time (default: twice the processors)")
-	fl.Float64Var(&f.train, "train", 0, "with --users FILE, how many of a user's rows to learn from, or below 1 what fraction; the others are held out, and measured (default: all)")
-	fl.Uint64Var(&f.seed, "seed", 1, "of the choice of --train")
-	mark(cmd.MarkFlagFilename("users", "csv", "gz"))
+// rows says how samples are written.
+func (f *flags) rows() *pflag.FlagSet {
+	fl := commandline.Part("Samples")
+	fl.StringVar(&f.format, "format", string(client.Features), "what a row is, a `word`: "+strings.Join(formats, ", "))
+	fl.StringVar(&f.items, "items", "", "`file` of the job's items, one a line, for ratings")
+	return fl
 }
 
-// addNetwork adds what a command that speaks to servers has.
-func (f *flags) addNetwork(cmd *cobra.Command) {
-	fl := cmd.Flags()
-	fl.StringSliceVar(&f.servers, "server", nil, "host:port of the cluster's nodes, as many as are known")
-	fl.StringVar(&f.identity, "identity", "", "folder of tls.crt, tls.key and ca.crt; with --users FILE the folder of such folders, named as the users")
-	fl.StringVar(&f.certificate, "cert", "", "certificate file, instead of --identity's")
-	fl.StringVar(&f.key, "key", "", "key file, instead of --identity's")
-	fl.StringVar(&f.authority, "ca", "", "file of the servers' authority, instead of --identity's")
-	fl.StringSliceVar(&f.jobs, "job", nil, "jobs to take part in (default: all that are open)")
-	fl.StringSliceVar(&f.trust, "trust", nil, "trust modes to take part in: distributed, central, local (default: all)")
-	fl.DurationVar(&f.patience, "patience", time.Minute, "how long to go on trying while no server answers")
-	fl.StringVar(&f.log, "log", "warn", "what to log on stderr: debug, info, warn, error, off")
-	mark(cmd.MarkFlagDirname("identity"))
-	for _, name := range []string{"cert", "key", "ca"} {
-		mark(cmd.MarkFlagFilename(name, "pem", "crt", "key"))
-	}
-	mark(cmd.RegisterFlagCompletionFunc("trust", cobra.FixedCompletions(trustModes, cobra.ShellCompDirectiveNoFileComp)))
-	mark(cmd.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"debug", "info", "warn", "error", "off"}, cobra.ShellCompDirectiveNoFileComp)))
+// many is what many clients in one process take.
+func (f *flags) many() *pflag.FlagSet {
+	fl := commandline.Part("Many clients in one process")
+	fl.StringVar(&f.users, "users", "", "CSV `file` of all clients' samples, with their certificates in --identity/NAME; or a directory with one of each: its certificate, and samples.csv")
+	fl.IntVar(&f.workers, "workers", 0, "clients at a time, a `number` (default: twice the processors)")
+	fl.Float64Var(&f.train, "train", 0, "training samples of each client of a --users FILE, a `number`, or below 1 their fraction; the others are held out (default: all)")
+	fl.Uint64Var(&f.seed, "seed", 1, "`seed` of the choice of --train")
+	return fl
 }
 
-// mark is for what fails only if a flag is misspelt here.
-func mark(err error) {
-	if err != nil {
-		panic(err)
-	}
+// network is what a command that calls servers has.
+func (f *flags) network() *pflag.FlagSet {
+	fl := commandline.Part("Server")
+	fl.StringSliceVar(&f.servers, "server", nil, "`addresses` HOST:PORT of servers, as many as are known")
+	fl.StringVar(&f.identity, "identity", "", "`directory` of tls.crt, tls.key and ca.crt; with --users FILE that of all their directories, named as they are")
+	fl.StringVar(&f.certificate, "cert", "", "certificate `file`, instead of --identity's")
+	fl.StringVar(&f.key, "key", "", "key `file`, instead of --identity's")
+	fl.StringVar(&f.authority, "ca", "", "`file` of the servers' authority, instead of --identity's")
+	fl.DurationVar(&f.patience, "patience", time.Minute, "`time` to go on trying while no server answers")
+	fl.StringVar(&f.logLevel, "log-level", "warn", "least `level` that is logged, on stderr: "+strings.Join(logLevels, ", "))
+	return fl
 }
 
-var trustModes = []string{string(rounds.TrustDistributed), string(rounds.TrustCentral), string(rounds.TrustLocal)}
+// consent is which jobs a client takes part in.
+func (f *flags) consent() *pflag.FlagSet {
+	fl := commandline.Part("Taking part")
+	fl.StringSliceVar(&f.jobs, "job", nil, "only in these `jobs` (default: all that are open)")
+	fl.StringSliceVar(&f.trust, "trust", nil, "only in these trust `modes`: "+strings.Join(trustModes, ", ")+" (default: all)")
+	return fl
+}
 
 // config is what all devices of the command have in common.
 func (f *flags) config(stderr io.Writer) (client.Config, error) {
 	c := client.Config{Dir: f.dir, Servers: f.servers, Jobs: f.jobs, Patience: f.patience, Cap: client.Cap{Epsilon: f.capEpsilon, Delta: f.capDelta}}
 	if !(f.capEpsilon > 0) {
-		return c, flagMistake("cap-epsilon", "%v is not above 0", f.capEpsilon)
+		return c, commandline.Flagf("cap-epsilon", "%v is not above 0", f.capEpsilon)
 	}
 	if !(f.capDelta > 0 && f.capDelta < 1) {
-		return c, flagMistake("cap-delta", "%v is not between 0 and 1", f.capDelta)
+		return c, commandline.Flagf("cap-delta", "%v is not between 0 and 1", f.capDelta)
 	}
 	for _, mode := range f.trust {
 		if !slices.Contains(trustModes, mode) {
-			return c, flagMistake("trust", "%q is none of %s", mode, strings.Join(trustModes, ", "))
+			return c, commandline.Flagf("trust", "%q is none of %s", mode, strings.Join(trustModes, ", "))
 		}
 	}
 	if len(f.trust) > 0 {
@@ -119,10 +156,10 @@ func (f *flags) config(stderr io.Writer) (client.Config, error) {
 			return nil
 		}
 	}
-	if f.log != "" && f.log != "off" {
+	if f.logLevel != "" && f.logLevel != "off" {
 		var level slog.Level
-		if err := level.UnmarshalText([]byte(f.log)); err != nil {
-			return c, flagMistake("log", "%q is none of debug, info, warn, error, off", f.log)
+		if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+			return c, commandline.Flagf("log-level", "%q is none of %s", f.logLevel, strings.Join(logLevels, ", "))
 		}
 		c.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	}
@@ -137,11 +174,11 @@ func (f *flags) device(stderr io.Writer) (client.Config, error) {
 	}
 	switch {
 	case f.dir == "":
-		return c, flagMistake("dir", "is missing: the device's folder")
+		return c, commandline.Flagf("dir", "is missing: the client's directory")
 	case len(f.servers) == 0:
-		return c, flagMistake("server", "is missing: host:port of a node")
+		return c, commandline.Flagf("server", "is missing: HOST:PORT of a server")
 	case f.data == "":
-		return c, flagMistake("data", "is missing: a CSV file of the user's samples")
+		return c, commandline.Flagf("data", "is missing: a CSV file of the client's samples")
 	}
 	if c.Identity, err = f.files(); err != nil {
 		return c, err
@@ -160,7 +197,7 @@ func (f *flags) files() (identity.Files, error) {
 	files.Key = cmp.Or(f.key, files.Key)
 	files.Authority = cmp.Or(f.authority, files.Authority)
 	if files.Certificate == "" || files.Key == "" || files.Authority == "" {
-		return files, flagMistake("identity", "is missing: the folder of tls.crt, tls.key and ca.crt")
+		return files, commandline.Flagf("identity", "is missing: a directory of tls.crt, tls.key and ca.crt")
 	}
 	return files, nil
 }
@@ -173,14 +210,14 @@ func (f *flags) samples() (client.Samples, error) {
 		return nil, err
 	}
 	if f.format == string(client.Ratings) && items == nil {
-		return nil, flagMistake("items", "is missing: the job's items, one a line")
+		return nil, commandline.Flagf("items", "is missing: the job's items, one a line")
 	}
 	t, err := client.OpenTable(f.data, client.Format(f.format), items)
 	if err != nil {
 		return nil, fileMistake("data", err)
 	}
 	if users := t.Users(); len(users) > 1 {
-		return nil, flagMistake("data", "%s has the samples of %d users; --users takes many", f.data, len(users))
+		return nil, commandline.Flagf("data", "%s has the samples of %d clients; --users takes many", f.data, len(users))
 	}
 	return client.CSV(f.data, client.Format(f.format), items), nil
 }

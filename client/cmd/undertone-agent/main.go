@@ -4,33 +4,22 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"os/signal"
-	"runtime/debug"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 )
 
 func main() {
-	os.Exit(run(newRoot(), os.Args[1:], os.Stderr))
+	os.Exit(commandline.Run(newRoot(), os.Args[1:], os.Stderr))
 }
-
-// Exit statuses.
-const (
-	statusFailed = 1
-	statusUsage  = 2 // a mistake in the command line, or in a file that it names
-)
 
 // environment is what the names of the variables that stand in for flags begin
 // with: UNDERTONE_CAP_EPSILON for --cap-epsilon.
@@ -38,69 +27,46 @@ const environment = "UNDERTONE_"
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "undertone-agent",
-		Short: "Take part in federated personalization, and predict",
-		Long: `Take part in federated personalization under differential privacy, and predict.
+		Use: "undertone-agent",
+		Long: `Undertone-agent is a client of undertone, or many: it takes part in rounds with the
+samples of a CSV file, and predicts.
 
-Samples, the personal model and the noise stay on this machine. A device's folder
-(--dir) keeps the record of what was disclosed; do not copy it, and do not put it
-back from a backup.
+Samples, the personal model and the noise stay on this machine. A client's
+directory (--dir) keeps the record of what was disclosed; do not copy it, and do
+not put it back from a backup.
 
-Every flag may be given in the environment: UNDERTONE_CAP_EPSILON for --cap-epsilon.`,
+Every flag can be given in the environment: UNDERTONE_CAP_EPSILON for
+--cap-epsilon.`,
+		Example: `  undertone-agent sync --dir alice --data samples.csv --server n1:7300,n2:7300 --identity certs/client/alice
+  undertone-agent predict --dir alice --job meals --x 1,0,0.5
+  undertone-agent status --dir alice`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
 	}
 	root.AddCommand(runCommand(), syncCommand(), predictCommand(), evaluateCommand(), statusCommand())
+	for _, cmd := range root.Commands() {
+		run := cmd.RunE
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return inputStatus(run(cmd, args)) }
+	}
+	root.AddCommand(commandline.Own(root)...)
 	return root
-}
-
-// run performs one command line and returns the exit status. Whatever goes wrong is
-// one line on stderr. SIGINT and SIGTERM cancel the command's context; a second one
-// kills.
-func run(root *cobra.Command, args []string, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
-
-	root.SilenceErrors, root.SilenceUsage = true, true
-	root.Version = version()
-	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(flagError)
-	root.SetArgs(args)
-	root.Args = func(_ *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return usageError(fmt.Sprintf("unknown command %q (see undertone-agent --help)", args[0]))
-		}
-		return nil
-	}
-	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintln(stderr, "undertone-agent:", oneLine(err.Error()))
-	if isMistake(err) {
-		return statusUsage
-	}
-	return statusFailed
-}
-
-// usageError is a mistake in the command line.
-type usageError string
-
-func (e usageError) Error() string { return string(e) }
-
-func flagMistake(flag, format string, args ...any) error {
-	return usageError("--" + flag + ": " + fmt.Sprintf(format, args...))
 }
 
 // isMistake reports whether the command line, or a file that it names, is to blame.
 func isMistake(err error) bool {
 	var (
-		usage usageError
+		usage *commandline.UsageError
 		row   *client.RowError
 		file  *identity.FileError
 	)
 	return errors.As(err, &usage) || errors.As(err, &row) || errors.As(err, &file)
+}
+
+// inputStatus gives what is the user's mistake its exit status.
+func inputStatus(err error) error {
+	if isMistake(err) {
+		return &commandline.UsageError{Err: err}
+	}
+	return err
 }
 
 // asMistake names the flag behind a mistake in a client's Config.
@@ -112,7 +78,7 @@ func asMistake(err error) error {
 		if flag := flags[name]; flag != "" {
 			name = flag
 		}
-		return flagMistake(name, "%s", field.Problem)
+		return commandline.Flagf(name, "%s", field.Problem)
 	}
 	return err
 }
@@ -121,30 +87,9 @@ func asMistake(err error) error {
 func fileMistake(flag string, err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
-		return flagMistake(flag, "%s: %v", path.Path, path.Err)
+		return commandline.Flagf(flag, "%s: %v", path.Path, path.Err)
 	}
 	return asMistake(err)
-}
-
-// flagError puts what pflag says of a flag into the words of all other mistakes.
-func flagError(cmd *cobra.Command, err error) error {
-	var (
-		invalid *pflag.InvalidValueError
-		absent  *pflag.NotExistError
-		missing *pflag.ValueRequiredError
-	)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
-		return err
-	case errors.As(err, &invalid):
-		flag := invalid.GetFlag()
-		return flagMistake(flag.Name, "%q is not a %s", invalid.GetValue(), flag.Value.Type())
-	case errors.As(err, &absent):
-		return flagMistake(absent.GetSpecifiedName(), "no such flag (see %s --help)", cmd.CommandPath())
-	case errors.As(err, &missing):
-		return flagMistake(missing.GetSpecifiedName(), "a value is missing")
-	}
-	return usageError(err.Error())
 }
 
 // fromEnvironment sets the flags that the command line leaves out.
@@ -156,25 +101,8 @@ func fromEnvironment(flags *pflag.FlagSet) (err error) {
 			return
 		}
 		if flags.Set(f.Name, value) != nil {
-			err = usageError(fmt.Sprintf("%s: %q is not a %s", name, value, f.Value.Type()))
+			err = commandline.Usagef("%s: %q is not %s", name, value, commandline.Kind(f.Value.Type()))
 		}
 	})
 	return err
-}
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-// version says which source the program was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "undertone-agent, built without version information"
-	}
-	text := "undertone-agent " + info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			text += ", revision " + s.Value
-		}
-	}
-	return text + ", " + info.GoVersion
 }

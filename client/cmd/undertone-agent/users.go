@@ -18,9 +18,11 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 )
 
@@ -60,7 +62,7 @@ func (f *flags) crowd(stderr io.Writer, network bool) (*crowd, error) {
 		return nil, err
 	}
 	if network && len(f.servers) == 0 {
-		return nil, flagMistake("server", "is missing: host:port of a node")
+		return nil, commandline.Flagf("server", "is missing: HOST:PORT of a server")
 	}
 	base.Offline = !network
 	info, err := os.Stat(f.users)
@@ -72,10 +74,10 @@ func (f *flags) crowd(stderr io.Writer, network bool) (*crowd, error) {
 		c.workers = 2 * runtime.GOMAXPROCS(0)
 	}
 	if c.workers < 1 {
-		return nil, flagMistake("workers", "%d is less than 1", f.workers)
+		return nil, commandline.Flagf("workers", "%d is less than 1", f.workers)
 	}
 	if f.train < 0 || f.train >= 1 && f.train != math.Trunc(f.train) || math.IsInf(f.train, 0) {
-		return nil, flagMistake("train", "%v is neither a number of rows nor a fraction", f.train)
+		return nil, commandline.Flagf("train", "%v is neither a number of rows nor a fraction", f.train)
 	}
 	if info.IsDir() {
 		err = f.folders(c, base)
@@ -86,7 +88,7 @@ func (f *flags) crowd(stderr io.Writer, network bool) (*crowd, error) {
 		return nil, err
 	}
 	if len(c.users) == 0 {
-		return nil, flagMistake("users", "%s has no users", f.users)
+		return nil, commandline.Flagf("users", "%s has no users", f.users)
 	}
 	return c, nil
 }
@@ -124,10 +126,10 @@ func (f *flags) folders(c *crowd, base client.Config) error {
 // table makes a user of every name in the file --users.
 func (f *flags) table(c *crowd, base client.Config, network bool) error {
 	if f.dir == "" {
-		return flagMistake("dir", "is missing: the folder of the users' folders")
+		return commandline.Flagf("dir", "is missing: the directory of the clients' directories")
 	}
 	if network && f.identity == "" {
-		return flagMistake("identity", "is missing: the folder of the users' certificates")
+		return commandline.Flagf("identity", "is missing: the directory of the clients' certificates")
 	}
 	items, err := f.catalogue()
 	if err != nil {
@@ -146,7 +148,7 @@ func (f *flags) table(c *crowd, base client.Config, network bool) error {
 	}
 	for _, name := range t.Users() {
 		if name == "" {
-			return flagMistake("users", "%s has no column called user", f.users)
+			return commandline.Flagf("users", "%s has no column called user", f.users)
 		}
 		u := &user{name: name, config: base}
 		u.config.Dir = filepath.Join(f.dir, "user-"+folderName(name))
@@ -232,7 +234,7 @@ func (c *crowd) pass(ctx context.Context, describe string) (counts, error) {
 		note := func(count *int, err error) {
 			*count++
 			if total.Reason == "" {
-				total.Reason = u.name + ": " + oneLine(err.Error())
+				total.Reason = u.name + ": " + commandline.OneLine(err.Error())
 			}
 			if isMistake(err) && mistake == nil {
 				mistake = fmt.Errorf("user %s: %w", u.name, err)
@@ -373,15 +375,15 @@ func evaluateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evaluate --job JOB --users FILE --train N",
 		Short: "Measure the users' models on the samples held out, offline",
-		Args:  noArguments,
+		Args:  commandline.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case f.users == "":
-				return flagMistake("users", "is missing: a CSV file of all users' samples")
+				return commandline.Flagf("users", "is missing: a CSV file of all users' samples")
 			case f.train == 0:
-				return flagMistake("train", "is missing: what was learned from")
+				return commandline.Flagf("train", "is missing: what was learned from")
 			case job == "":
-				return flagMistake("job", "is missing: the name of a job")
+				return commandline.Flagf("job", "is missing: the name of a job")
 			}
 			c, err := f.crowd(cmd.ErrOrStderr(), false)
 			if err != nil {
@@ -398,10 +400,12 @@ func evaluateCommand() *cobra.Command {
 			return nil
 		},
 	}
-	f.addFolder(cmd)
-	f.addSamples(cmd)
-	f.addUsers(cmd)
-	cmd.Flags().StringVar(&job, "job", "", "whose models to measure")
+	what := func() *pflag.FlagSet {
+		fl := commandline.Part("What to measure")
+		fl.StringVar(&job, "job", "", "whose models, the name of a `job`")
+		return fl
+	}
+	f.addTo(cmd, what, f.many, f.rows, f.own)
 	return cmd
 }
 

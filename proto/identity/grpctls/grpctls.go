@@ -7,11 +7,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/undertone-fl/undertone/proto/identity"
 )
@@ -35,6 +38,23 @@ func Peer(ctx context.Context) (identity.Identity, error) {
 		}
 	}
 	return identity.Identity{}, identity.ErrNoIdentity
+}
+
+// A status of a connection that failed has its cause in quotes, under layers of
+// names.
+var (
+	cause  = regexp.MustCompile(`desc = "(.*)"`)
+	layers = regexp.MustCompile(`transport: |Error while dialing: |authentication handshake failed: |dial tcp \S+: |dial tcp: lookup \S+( on \S+)?: |connect: |error reading server preface: |tls: failed to verify certificate: x509: |identity: `)
+)
+
+// Problem is why there is no connection, in a few words: what grpc's status of
+// such a call says, without the layers that it passed through.
+func Problem(err error) string {
+	text := status.Convert(err).Message()
+	if m := cause.FindStringSubmatch(text); m != nil {
+		text = strings.ReplaceAll(m[1], `\"`, `"`)
+	}
+	return layers.ReplaceAllString(text, "")
 }
 
 // client makes a TLS configuration for each connection, so that a new authority

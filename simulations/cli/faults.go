@@ -83,7 +83,7 @@ promise was broken, and the servers' directories and logs are kept.`,
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.Uint64Var(&c.Seed, "seed", 0, "`seed` of the faults and of what clients do; without it, one drawn and printed")
-	fs.IntVar(&c.Rounds, "rounds", 100, "`number` of rounds to be released in all")
+	fs.IntVar(&c.Rounds, "rounds", 100, "`number` of rounds to be released in all, at the least: every fault comes once")
 	fs.DurationVar(&c.Limit, "limit", 0, "give up after this `duration`; 0 is never")
 	fs.IntVar(&c.Clients, "clients", 12, "`number` of clients, from 4 to 64")
 	fs.StringSliceVar(&c.Only, "only", nil, "only these `faults`: "+strings.Join(faults.Faults(), ", "))

@@ -295,9 +295,9 @@ func (c *cluster) open(b *testing.B, n int) (works []*undertonev1.Work) {
 // startBare starts the reference, with the identity of node 0.
 func (c *cluster) startBare(b *testing.B) (address string) {
 	b.Helper()
-	address = fmt.Sprintf("127.0.0.1:%d", freePorts(b, 1)[0])
+	address = freeAddresses(b, 1)[0]
 	env := append(os.Environ(), bareVariable+"="+c.dir+"/node-0-tls", addressVariable+"="+address)
-	p := start(b, env, nil)
+	p := start(b, os.Args[0], env, nil)
 	b.Cleanup(p.kill)
 	eventually(b, "the reference listens", func() bool {
 		conn, err := net.Dial("tcp", address)

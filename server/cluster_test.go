@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/status"
 
 	"github.com/undertone-fl/undertone/aggregation"
@@ -51,6 +52,9 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// newServer is what a server's process begins with.
+var newServer = server.New
+
 // serve runs a server until SIGTERM.
 func serve(path string) error {
 	text, err := os.ReadFile(path)
@@ -62,7 +66,7 @@ func serve(path string) error {
 		return err
 	}
 	c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	s, err := server.New(c)
+	s, err := newServer(c)
 	if err != nil {
 		return err
 	}
@@ -77,8 +81,12 @@ type cluster struct {
 	t         testing.TB
 	authority *authority.Authority
 	dir       string
+	free      []string // addresses
 	configs   []server.Config
-	nodes     []*process
+	nodes     []*process // nil: not yet there, or gone for good
+
+	binary  string // of the servers
+	environ func(i int) []string
 }
 
 type process struct {
@@ -91,43 +99,65 @@ type process struct {
 // are ready.
 func startCluster(t testing.TB, n int, change func(*server.Config)) *cluster {
 	t.Helper()
+	c := newCluster(t, n)
+	c.form(change)
+	return c
+}
+
+func newCluster(t testing.TB, n int) *cluster {
+	t.Helper()
 	ca, err := authority.New()
 	must(t, err)
-	c := &cluster{t: t, authority: ca, dir: t.TempDir(), nodes: make([]*process, n)}
-	ports := freePorts(t, 3*n)
-	at := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
-	for i := range n {
-		name := fmt.Sprint("node-", i)
-		issued, err := ca.Issue(authority.Request{Identity: identity.Identity{Role: identity.Node, Name: name}, Hosts: []string{"127.0.0.1"}})
-		must(t, err)
-		files, err := issued.Write(filepath.Join(c.dir, name+"-tls"))
-		must(t, err)
-		config := server.Config{
-			Dir: filepath.Join(c.dir, name), Identity: files, Expect: n,
-			API: at(3 * i), Node: at(3*i + 1), HTTP: at(3*i + 2),
-		}
-		if change != nil {
-			change(&config)
-		}
-		c.configs = append(c.configs, config)
+	c := &cluster{t: t, authority: ca, dir: t.TempDir(), free: freeAddresses(t, 3*(n+3)),
+		binary: os.Args[0], environ: func(int) []string { return nil }}
+	for range n {
+		c.place()
 	}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			if n != nil {
+				n.kill()
+			}
+		}
+	})
+	return c
+}
+
+func (c *cluster) form(change func(*server.Config)) {
+	c.t.Helper()
+	n := len(c.configs)
 	for i := range n {
+		config := &c.configs[i]
+		config.Expect = n
 		for k := range n {
 			if k != i {
-				c.configs[i].Peers = append(c.configs[i].Peers, c.configs[k].Node)
+				config.Peers = append(config.Peers, c.configs[k].Node)
 			}
+		}
+		if change != nil {
+			change(config)
 		}
 		c.start(i)
 	}
-	t.Cleanup(func() {
-		for i := range c.nodes {
-			c.nodes[i].kill()
-		}
-	})
 	for i := range n {
 		c.waitReady(i)
 	}
-	return c
+}
+
+// place makes room for a node that joins the others, without starting it.
+func (c *cluster) place() (i int) {
+	c.t.Helper()
+	i = len(c.configs)
+	name := fmt.Sprint("node-", i)
+	issued, err := c.authority.Issue(authority.Request{Identity: identity.Identity{Role: identity.Node, Name: name}, Hosts: []string{"127.0.0.1"}})
+	must(c.t, err)
+	files, err := issued.Write(filepath.Join(c.dir, name+"-tls"))
+	must(c.t, err)
+	at := c.free[3*i:] // panics beyond three nodes more than there were
+	config := server.Config{Dir: filepath.Join(c.dir, name), Identity: files, API: at[0], Node: at[1], HTTP: at[2]}
+	c.configs = append(c.configs, config)
+	c.nodes = append(c.nodes, nil)
+	return i
 }
 
 func (c *cluster) start(i int) {
@@ -139,13 +169,13 @@ func (c *cluster) start(i int) {
 	log, err := os.OpenFile(path+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(c.t, err)
 	defer log.Close()
-	c.nodes[i] = start(c.t, append(os.Environ(), configVariable+"="+path), log)
+	c.nodes[i] = start(c.t, c.binary, append(append(os.Environ(), configVariable+"="+path), c.environ(i)...), log)
 }
 
-// start runs the test binary as something else.
-func start(t testing.TB, env []string, stderr *os.File) *process {
+// start runs a test binary as something else.
+func start(t testing.TB, binary string, env []string, stderr *os.File) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0]), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(binary), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stderr = env, stderr
 	must(t, p.cmd.Start())
 	go func() {
@@ -161,15 +191,22 @@ func (p *process) kill() {
 	<-p.done
 }
 
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (c *cluster) waitReady(i int) {
 	c.t.Helper()
 	eventually(c.t, fmt.Sprintf("node-%d is ready", i), func() bool {
-		select {
-		case <-c.nodes[i].done:
+		if c.nodes[i].ended() {
 			c.t.Fatalf("node-%d ended: %v\n%s", i, c.nodes[i].err, c.log(i))
-		default:
 		}
-		resp, err := http.Get("http://" + c.configs[i].HTTP + "/readyz")
+		resp, err := web.Get("http://" + c.configs[i].HTTP + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -184,39 +221,71 @@ func (c *cluster) log(i int) string {
 }
 
 // metric reads a metric of a node; 0 if it is not there.
-func (c *cluster) metric(i int, name string) (v float64) {
+func (c *cluster) metric(i int, name string) float64 {
 	c.t.Helper()
-	resp, err := http.Get("http://" + c.configs[i].HTTP + "/metrics")
+	v, err := c.readMetric(i, name)
 	must(c.t, err)
+	return v
+}
+
+// web does not wait for a process that is stopped.
+var web = http.Client{Timeout: 2 * time.Second}
+
+func (c *cluster) readMetric(i int, name string) (v float64, err error) {
+	resp, err := web.Get("http://" + c.configs[i].HTTP + "/metrics")
+	if err != nil {
+		return 0, err
+	}
 	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
 		if rest, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
 			_, err := fmt.Sscan(rest, &v)
-			must(c.t, err)
+			return v, err
 		}
 	}
-	return v
+	return 0, lines.Err()
 }
 
 // leader is the index of the node that leads.
 func (c *cluster) leader() (leader int) {
 	c.t.Helper()
 	eventually(c.t, "there is a leader", func() bool {
-		for i, n := range c.nodes {
-			select {
-			case <-n.done:
-				continue
-			default:
-			}
-			if c.metric(i, "undertone_leader") == 1 {
-				leader = i
-				return true
-			}
-		}
-		return false
+		leader = c.leading()
+		return leader >= 0
 	})
 	return leader
 }
+
+// leading is the index of a node that leads, -1 if none says so.
+func (c *cluster) leading() int {
+	for i := range c.configs {
+		if leads, err := c.readMetric(i, "undertone_leader"); err == nil && leads == 1 {
+			return i
+		}
+	}
+	return -1
+}
+
+// insist calls whoever leads, until that does as it is told.
+func (c *cluster) insist(call func(ctx context.Context, leader int) error) {
+	err := errors.New("no leader")
+	for start := time.Now(); time.Since(start) < time.Minute && c.t.Context().Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if leader := c.leading(); leader >= 0 {
+			ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
+			err = call(ctx, leader)
+			cancel()
+			if err == nil {
+				return
+			}
+		}
+	}
+	if c.t.Context().Err() == nil {
+		c.t.Errorf("still refused after a minute: %v", err)
+	}
+}
+
+func (c *cluster) name(i int) string { return fmt.Sprint("node-", i) }
 
 // dial connects to a node as somebody.
 func (c *cluster) dial(i int, role identity.Role, name string) *grpc.ClientConn {
@@ -228,7 +297,9 @@ func (c *cluster) dial(i int, role identity.Role, name string) *grpc.ClientConn 
 
 func (c *cluster) connect(i int, bearer *identity.Bearer) *grpc.ClientConn {
 	c.t.Helper()
-	conn, err := grpc.NewClient(c.configs[i].API, grpc.WithTransportCredentials(grpctls.Client(bearer)))
+	conn, err := grpc.NewClient(c.configs[i].API, grpc.WithTransportCredentials(grpctls.Client(bearer)),
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second, // nodes come back
+			Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}}))
 	must(c.t, err)
 	c.t.Cleanup(func() { conn.Close() })
 	return conn
@@ -236,76 +307,6 @@ func (c *cluster) connect(i int, bearer *identity.Bearer) *grpc.ClientConn {
 
 func (c *cluster) operator(i int) rpc.OperatorServiceClient {
 	return rpc.NewOperatorServiceClient(c.dial(i, identity.Operator, "ada"))
-}
-
-// participant is a client with a connection to every node.
-type participant struct {
-	name    string
-	servers []rpc.ParticipantServiceClient
-	rng     *rand.Rand
-	sent    int // submissions, retries included
-}
-
-func (c *cluster) participant(k int) *participant {
-	c.t.Helper()
-	p := &participant{name: fmt.Sprint("client-", k), rng: rand.New(rand.NewPCG(uint64(k), 7))}
-	bearer, err := c.authority.Bearer(identity.Client, p.name)
-	must(c.t, err)
-	for i := range c.nodes {
-		p.servers = append(p.servers, rpc.NewParticipantServiceClient(c.connect(i, bearer)))
-	}
-	return p
-}
-
-// work waits for a round that it has not taken part in, at any node.
-func (p *participant) work(ctx context.Context, after *undertonev1.Work) (*undertonev1.Work, error) {
-	req := &undertonev1.PollRequest{WaitMs: 1000}
-	if after != nil {
-		req.Known = []*undertonev1.Participation{{Job: after.Job, Round: after.Round, Attempt: after.Attempt}}
-	}
-	for {
-		resp, err := p.servers[p.rng.IntN(len(p.servers))].Poll(ctx, req)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			time.Sleep(20 * time.Millisecond)
-			continue
-		}
-		for _, w := range resp.Work {
-			if after == nil || w.Round != after.Round || w.Attempt != after.Attempt {
-				return w, nil
-			}
-		}
-	}
-}
-
-// contribute sends a contribution until it is acknowledged, each time to
-// another node, and then once more.
-func (p *participant) contribute(ctx context.Context, w *undertonev1.Work, payload []byte) error {
-	req := &undertonev1.SubmitRequest{Payload: payload, Header: &undertonev1.SubmitHeader{
-		Job: w.Job, Round: w.Round, Attempt: w.Attempt, StateDigest: w.StateDigest,
-		Checksum: crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli)),
-	}}
-	for acknowledged := 0; ; {
-		p.sent++
-		try, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := p.servers[p.rng.IntN(len(p.servers))].Submit(try, req)
-		cancel()
-		refused := refusalOf(err)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err == nil, refused.GetCounted():
-			if acknowledged++; acknowledged == 2 {
-				return nil
-			}
-		case refused.GetReason() == undertonev1.Reason_REASON_NOT_OPEN && refused.Counted != nil && !refused.GetCounted():
-			return err
-		default:
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
 }
 
 // refusalOf is the reason that came with a status, nil if none did.
@@ -332,15 +333,16 @@ func contribution(spec *rounds.Spec, client, round int) []int64 {
 
 func pack(spec *rounds.Spec, x []int64) []byte { return aggregation.Pack(nil, x, spec.Width()) }
 
-func freePorts(t testing.TB, n int) (ports []int) {
+// freeAddresses are nobody's now.
+func freeAddresses(t testing.TB, n int) (out []string) {
 	t.Helper()
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		out = append(out, l.Addr().String())
 	}
-	return ports
+	return out
 }
 
 func must(t testing.TB, err error) {

@@ -3,7 +3,6 @@ package server_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -97,7 +96,7 @@ func TestStopAndStart(t *testing.T) {
 	ca, err := authority.New()
 	must(t, err)
 	config := alone(t, ca)
-	config.Node = fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0]) // others know a node by its address
+	config.Node = freeAddresses(t, 1)[0] // others know a node by its address
 	spec, raw := solo.Spec(t, solo.Parameters(), solo.Terms("movies"))
 	for start := range 2 {
 		s, err := server.New(config)

@@ -47,6 +47,7 @@ import (
 type Server struct {
 	config Config
 	log    *slog.Logger
+	bearer *identity.Bearer
 
 	api, http net.Listener // http is nil if it is off
 	nodeAddr  string
@@ -82,7 +83,7 @@ func New(c Config) (_ *Server, err error) {
 			os.Exit(1)
 		}
 	}
-	s := &Server{config: c, log: c.Logger.With("node", c.Name), traces: operate.NoTraces()}
+	s := &Server{config: c, log: c.Logger.With("node", c.Name), bearer: bearer, traces: operate.NoTraces()}
 	if c.Traces != "" {
 		if s.traces, err = operate.NewTraces(context.Background(), c.Traces, c.Name, c.Version); err != nil {
 			return nil, &ConfigError{"traces", err.Error()}
@@ -144,28 +145,40 @@ func New(c Config) (_ *Server, err error) {
 		return nil, err
 	}
 
+	s.assemble(s.node)
+	return s, nil
+}
+
+// replica is what the parts need of the node.
+type replica interface {
+	service.Node
+	board.Node
+}
+
+// assemble puts the parts on a replica.
+func (s *Server) assemble(n replica) {
+	c := &s.config
 	s.metrics = metrics.New()
-	s.metrics.Watch(s.node)
+	s.metrics.Watch(n)
 	s.metrics.WatchLog(s.node.Stats)
 	tracer := s.traces.Provider.Tracer("github.com/undertone-fl/undertone/server")
-	s.board = board.New(s.node)
-	s.ingest = ingest.New(s.node, ingest.Config{Limit: c.Inflight, Logger: s.log, Metrics: s.metrics, Tracer: tracer})
-	s.driver = driver.New(s.node, s.board, driver.Config{Logger: s.log, Metrics: s.metrics, Tracer: tracer})
+	s.board = board.New(n)
+	s.ingest = ingest.New(n, ingest.Config{Limit: c.Inflight, Logger: s.log, Metrics: s.metrics, Tracer: tracer})
+	s.driver = driver.New(n, s.board, driver.Config{Logger: s.log, Metrics: s.metrics, Tracer: tracer})
 	var options []grpc.ServerOption
 	if c.Traces != "" {
 		options = append(options, grpc.StatsHandler(otelgrpc.NewServerHandler(
 			otelgrpc.WithTracerProvider(s.traces.Provider), otelgrpc.WithPropagators(propagation.TraceContext{}))))
 	}
-	s.service = service.New(s.node, s.board, s.ingest, service.Config{
+	s.service = service.New(n, s.board, s.ingest, service.Config{
 		Name:        c.Name,
-		Credentials: grpctls.Server(bearer, identity.Client, identity.Operator, identity.Auditor),
+		Credentials: grpctls.Server(s.bearer, identity.Client, identity.Operator, identity.Auditor),
 		ClientRate:  c.ClientRate,
 		ClientBurst: c.ClientBurst,
 		Logger:      s.log,
 		Metrics:     s.metrics,
 		Options:     options,
 	})
-	return s, nil
 }
 
 // listenProblem says in a few words why an address cannot be listened on.

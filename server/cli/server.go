@@ -90,7 +90,7 @@ peers belong to.`,
 	cluster.IntVar(&n.config.Expect, "bootstrap-expect", 0, "form a new cluster of so many nodes, a `number`; 0 joins one")
 	cluster.StringSliceVar(&n.config.Peers, "peers", nil, "`addresses` of nodes to form a cluster with, or to join")
 	cluster.BoolVar(&n.config.Learner, "learner", false, "join without a vote (undertone node promote gives one)")
-	cluster.DurationVar(&n.config.Heartbeat, "heartbeat", 200*time.Millisecond, "`time` between a leader's signs of life; failover takes a few of them")
+	cluster.DurationVar(&n.config.Heartbeat, "heartbeat", 150*time.Millisecond, "`time` without a sign of life of the leader after which another is elected")
 
 	limits := commandline.Part("Limits")
 	limits.Float64Var(&n.config.ClientRate, "client-rate", 100, "most requests a second of one client, a `number`")

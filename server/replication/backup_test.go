@@ -47,7 +47,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("restored state %x at %d, want %x at %d", got.hash, got.index, hash.hash, hash.index)
 	}
 	d.must(contribution("job", 1, 1, 10))
-	if _, err := d.propose(contribution("job", 1, 1, 3)); !isRefused(err, rounds.Counted) {
+	if err := d.again(contribution("job", 1, 1, 3)); !isRefused(err, rounds.Counted) {
 		t.Errorf("a contribution from before the backup: %v, want counted", err)
 	}
 	e := other.place("e").start(peersOf(other))

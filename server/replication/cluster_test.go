@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -37,8 +36,10 @@ type cluster struct {
 	nodes     map[string]*member
 	heartbeat time.Duration
 
-	mu  sync.Mutex
-	cut map[string]bool // names that nobody reaches, and that reach nobody
+	mu    sync.Mutex
+	names map[string]string // of addresses
+	cut   map[string]bool   // names that nobody reaches, and that reach nobody
+	conns map[net.Conn]bool
 }
 
 // member is a place for a node: it keeps its directory and its address while
@@ -49,11 +50,10 @@ type member struct {
 	name    string
 	address string
 	fatal   chan error
-	fault   func(storage.Op) error
 	closed  bool
 
 	mu    sync.Mutex
-	conns map[net.Conn]bool
+	fault func(storage.Op) error
 }
 
 func newCluster(t testing.TB) *cluster {
@@ -62,7 +62,8 @@ func newCluster(t testing.TB) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, authority: a, dir: t.TempDir(), nodes: map[string]*member{}, cut: map[string]bool{}}
+	c := &cluster{t: t, authority: a, dir: t.TempDir(), nodes: map[string]*member{},
+		names: map[string]string{}, cut: map[string]bool{}, conns: map[net.Conn]bool{}}
 	t.Cleanup(func() {
 		for _, m := range c.nodes {
 			m.close()
@@ -71,27 +72,52 @@ func newCluster(t testing.TB) *cluster {
 	return c
 }
 
+// given are the addresses that freeAddress has given out.
+var given sync.Map
+
+// freeAddress is one that no other test has, on which nothing listens, and
+// where, if loopback has more than one address, no connection ever begins.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.2:0")
+		if err != nil {
+			l, err = net.Listen("tcp", "127.0.0.1:0")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if _, taken := given.LoadOrStore(l.Addr().String(), true); !taken {
+			return l.Addr().String()
+		}
+	}
+}
+
 // place makes room for a node, without starting it.
 func (c *cluster) place(name string) *member {
 	c.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer l.Close()
 	m := &member{
-		c: c, name: name, address: l.Addr().String(), closed: true,
-		fatal: make(chan error, 1), conns: map[net.Conn]bool{},
+		c: c, name: name, address: freeAddress(c.t), closed: true,
+		fatal: make(chan error, 1),
 	}
+	m.moved()
 	c.nodes[name] = m
 	return m
+}
+
+// moved tells the cluster of the member's address.
+func (m *member) moved() {
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	m.c.names[m.address] = m.name
 }
 
 func (m *member) dir() string { return filepath.Join(m.c.dir, m.name) }
 
 func (m *member) config() Config {
 	m.c.t.Helper()
-	b, err := m.c.authority.Bearer(identity.Node, m.name, "127.0.0.1", "localhost")
+	b, err := m.c.authority.Bearer(identity.Node, m.name, "127.0.0.1", "127.0.0.2")
 	if err != nil {
 		m.c.t.Fatal(err)
 	}
@@ -110,7 +136,7 @@ func (m *member) config() Config {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", m.name)
 	}
 	return Config{
-		Name: m.name, Cluster: "test", Dir: m.dir(), Listener: cutListener{l, m}, Bearer: b,
+		Name: m.name, Cluster: "test", Dir: m.dir(), Listener: l, Bearer: b,
 		Version: "v0", APIAddress: "api." + m.name, Logger: logger, Heartbeat: m.c.heartbeat,
 		Dial: m.dial, Fault: func(op storage.Op) error {
 			m.mu.Lock()
@@ -253,16 +279,12 @@ func (c *cluster) isCut(name string) bool {
 // partition cuts a node off from all others; heal ends it.
 func (m *member) partition() {
 	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
 	m.c.cut[m.name] = true
-	m.c.mu.Unlock()
-	for _, o := range m.c.nodes {
-		o.mu.Lock()
-		for conn := range o.conns {
-			conn.Close() // nodes connect anew where they may
-		}
-		clear(o.conns)
-		o.mu.Unlock()
+	for conn := range m.c.conns {
+		conn.Close() // nodes connect anew where they may
 	}
+	clear(m.c.conns)
 }
 
 func (m *member) heal() {
@@ -274,37 +296,19 @@ func (m *member) heal() {
 var errCut = errors.New("cut off")
 
 func (m *member) dial(ctx context.Context, address string) (net.Conn, error) {
-	target := ""
-	for _, o := range m.c.nodes {
-		if o.address == address {
-			target = o.name
-		}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
 	}
-	if m.c.isCut(m.name) || m.c.isCut(target) {
+	c := m.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cut[m.name] || c.cut[c.names[address]] {
+		conn.Close()
 		return nil, errCut
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-	if err == nil {
-		m.mu.Lock()
-		m.conns[conn] = true
-		m.mu.Unlock()
-	}
-	return conn, err
-}
-
-type cutListener struct {
-	net.Listener
-	m *member
-}
-
-func (l cutListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err == nil {
-		l.m.mu.Lock()
-		l.m.conns[conn] = true
-		l.m.mu.Unlock()
-	}
-	return conn, err
+	c.conns[conn] = true
+	return conn, nil
 }
 
 // The job that tests run: rounds of up to a million contributions of a few
@@ -348,16 +352,37 @@ func contribution(job string, round, attempt, i int) rounds.Collect {
 	}
 }
 
-// propose proposes until the outcome is known, as a caller does.
-func (m *member) propose(c rounds.Command) (uint64, error) {
+// outcome proposes until the outcome is known.
+func (m *member) outcome(c rounds.Command) (index uint64, doubt bool, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
-		index, err := m.Propose(ctx, c)
-		if !errors.Is(err, ErrIndeterminate) && !errors.Is(err, ErrNoLeader) || ctx.Err() != nil {
-			return index, err
+		index, err = m.Propose(ctx, c)
+		switch {
+		case ctx.Err() != nil:
+			return index, doubt, err
+		case errors.Is(err, ErrIndeterminate):
+			doubt = true
+		case !errors.Is(err, ErrNoLeader):
+			return index, doubt, err
 		}
 	}
+}
+
+// propose is outcome as a caller takes it: once it was in doubt, to be counted
+// already is to have succeeded.
+func (m *member) propose(c rounds.Command) (uint64, error) {
+	index, doubt, err := m.outcome(c)
+	if doubt && (isRefused(err, rounds.Counted) || isRefused(err, rounds.AlreadyOpen)) {
+		err = nil
+	}
+	return index, err
+}
+
+// again proposes what was applied before, and returns the refusal.
+func (m *member) again(c rounds.Command) error {
+	_, _, err := m.outcome(c)
+	return err
 }
 
 func (m *member) must(commands ...rounds.Command) (index uint64) {
@@ -387,6 +412,15 @@ func (m *member) members() (n int) {
 	return n
 }
 
+// led does what needs a leader until there is one.
+func led(f func() error) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if err := f(); !errors.Is(err, ErrNoLeader) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
 // agree waits until all nodes that run hold the same state.
 func (c *cluster) agree() {
 	c.t.Helper()
@@ -406,5 +440,3 @@ func (c *cluster) agree() {
 		return len(hashes) == 1
 	})
 }
-
-func (c *cluster) String() string { return fmt.Sprint(c.peers()) }

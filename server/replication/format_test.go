@@ -57,7 +57,7 @@ func TestOldDataDirectory(t *testing.T) {
 	if got := a.replica.last().hash; hex.EncodeToString(got[:]) != strings.TrimSpace(string(want)) {
 		t.Errorf("running hash %x, want %s", got, want)
 	}
-	if _, err := a.propose(contribution("job", 1, 1, 2)); !isRefused(err, rounds.Counted) {
+	if err := a.again(contribution("job", 1, 1, 2)); !isRefused(err, rounds.Counted) {
 		t.Errorf("an old contribution: %v, want counted", err)
 	}
 }

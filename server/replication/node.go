@@ -171,6 +171,12 @@ func Open(c Config) (_ *Node, err error) {
 		n.port.close()
 		return nil, abandon(fmt.Errorf("%s: %w", c.Dir, err))
 	}
+	if !n.member() && c.Expect == 0 && len(c.Peers) == 0 {
+		n.wire.Close()
+		n.port.close()
+		return nil, abandon(errors.Join(n.raft.Shutdown().Error(),
+			errors.New("peers: the data directory is empty: say which members of a cluster to join, or with bootstrap-expect that there is to be a new one")))
+	}
 	n.observe()
 	n.serve()
 	if why := n.diverged.Load(); why != nil {
@@ -310,7 +316,8 @@ func (n *Node) usable() error {
 	return nil
 }
 
-// Close hands leadership on, if it is this node's, and stops.
+// Close hands leadership on, if it is this node's, and stops. If ctx ends first,
+// the directory is given up as by a crash.
 func (n *Node) Close(ctx context.Context) error {
 	if n.usable() == nil && n.raft.State() == raft.Leader {
 		if err := n.await(ctx, n.raft.LeadershipTransfer()); err != nil {
@@ -325,13 +332,20 @@ func (n *Node) Close(ctx context.Context) error {
 	n.wire.Close()
 	n.wire.CloseStreams()
 	n.port.close()
-	down := n.raft.Shutdown()
+	down := make(chan error, 1)
+	go func() { down <- n.raft.Shutdown().Error() }()
 	if !closed && n.failure.Load() != nil {
 		n.dir.Abandon() // raft may never come back
 		return nil
 	}
-	if err := down.Error(); err != nil {
-		return err
+	select {
+	case err := <-down:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		n.dir.Abandon()
+		return ctx.Err()
 	}
 	n.wg.Wait()
 	if !closed {
@@ -385,6 +399,9 @@ func (n *Node) NotReady() []string {
 	var why []string
 	if reason := n.joining.Load(); reason != nil {
 		why = append(why, *reason)
+	}
+	if _, ok := n.lookup(n.config.Name); !ok && n.member() {
+		why = append(why, "not a member of the cluster any more")
 	}
 	if leader, _ := n.raft.LeaderWithID(); leader == "" {
 		why = append(why, "no leader")

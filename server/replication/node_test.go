@@ -16,7 +16,7 @@ func TestOneNode(t *testing.T) {
 	a.begin()
 	first := contribution("job", 1, 1, 1)
 	index := a.must(first)
-	if _, err := a.propose(first); !isRefused(err, rounds.Counted) {
+	if err := a.again(first); !isRefused(err, rounds.Counted) {
 		t.Errorf("a contribution twice: %v, want counted", err)
 	}
 	if err := a.WaitIndex(context.Background(), index); err != nil {
@@ -63,7 +63,7 @@ func TestThreeNodes(t *testing.T) {
 			t.Errorf("after %d contributions %s has %d", i+1, m.name, got)
 		}
 	}
-	if _, err := f.propose(contribution("job", 1, 1, 2)); !isRefused(err, rounds.Counted) {
+	if err := f.again(contribution("job", 1, 1, 2)); !isRefused(err, rounds.Counted) {
 		t.Errorf("a refusal through the leader: %v, want counted", err)
 	} else {
 		var refusal *rounds.Refusal

@@ -212,14 +212,9 @@ func startProcesses(t testing.TB, n int, heartbeat time.Duration) (out []*proces
 	dir := t.TempDir()
 	var peers []string
 	for i := range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		peers = append(peers, l.Addr().String())
-		defer l.Close()
+		peers = append(peers, freeAddress(t))
 		name := string(rune('a' + i))
-		issued, err := a.Issue(authority.Request{Identity: identity.Identity{Role: identity.Node, Name: name}, Hosts: []string{"127.0.0.1"}})
+		issued, err := a.Issue(authority.Request{Identity: identity.Identity{Role: identity.Node, Name: name}, Hosts: []string{"127.0.0.1", "127.0.0.2"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +225,6 @@ func startProcesses(t testing.TB, n int, heartbeat time.Duration) (out []*proces
 		out = append(out, &process{t: t, config: processConfig{
 			Name: name, Address: peers[i], Dir: filepath.Join(dir, name), Certificates: certificates, Heartbeat: heartbeat,
 		}})
-		l.Close()
 	}
 	for _, p := range out {
 		p.config.Peers = peers

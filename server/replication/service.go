@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
@@ -126,7 +127,17 @@ func (n *Node) lead(ctx context.Context, here func() error, there func(context.C
 	if err != nil {
 		return err
 	}
-	return fromStatus(there(metadata.AppendToOutgoingContext(ctx, forwardedKey, "1"), c))
+	var departed atomic.Bool
+	ctx = context.WithValue(metadata.AppendToOutgoingContext(ctx, forwardedKey, "1"), departedKey{}, &departed)
+	err = there(ctx, c)
+	switch {
+	case status.Code(err) != codes.Unavailable:
+		return fromStatus(err)
+	case departed.Load():
+		return fmt.Errorf("%w: %v", ErrIndeterminate, err)
+	default: // the leader is gone, and nobody has noticed yet
+		return fmt.Errorf("%w: %v", ErrNoLeader, err)
+	}
 }
 
 // statuses are the errors that travel between nodes.

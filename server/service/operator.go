@@ -164,7 +164,10 @@ func (o *operator) job(name string, index uint64) (*undertonev1.Job, uint64, err
 	if err != nil {
 		return nil, 0, err
 	}
-	if j := edition.Job(name); j != nil && j.Collecting() {
+	// The edition may be the older of the two.
+	j, n := edition.Job(name), len(job.Attempts)
+	if n > 0 && job.Attempts[n-1].Phase == undertonev1.Phase_PHASE_COLLECTING && j != nil && j.Collecting() &&
+		uint32(j.Last.Round) == job.Attempts[n-1].Round && uint32(j.Last.Attempt) == job.Attempts[n-1].Attempt {
 		job.RemainingMs = uint64(j.Remaining(time.Now()).Milliseconds())
 	}
 	return job, asOf, nil

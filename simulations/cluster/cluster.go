@@ -273,6 +273,33 @@ func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 	}
 }
 
+// Replace kills a node for good: it is removed from the cluster, its directory is
+// lost, and an empty one joins under its name. It does not wait until it is ready.
+// The node is as it was, and dead, if it could not be removed.
+func (c *Cluster) Replace(ctx context.Context, n *Node) error {
+	n.Kill()
+	for {
+		call, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := c.Operate(call, func(o undertonev1grpc.OperatorServiceClient) error {
+			_, err := o.RemoveNode(call, &undertonev1.RemoveNodeRequest{Node: n.Name})
+			return err
+		})
+		cancel()
+		if err == nil || status.Code(err) == codes.NotFound { // or it was, and the answer was lost
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(c.dir, n.Name)); err != nil {
+		return err
+	}
+	return n.Start()
+}
+
 // CreateJob makes a job and lets the given number of rounds be opened, 0 for
 // all.
 func (c *Cluster) CreateJob(ctx context.Context, spec *rounds.Spec, open int) error {

@@ -39,7 +39,7 @@ import (
 // Config of a run.
 type Config struct {
 	Seed    uint64
-	Rounds  int           // to be released in all
+	Rounds  int           // to be released in all, at the least
 	Limit   time.Duration // give up after that; 0: never
 	Clients int           // at most 64
 	Only    []string      // faults by name; nil: all
@@ -169,9 +169,13 @@ func (r *run) play(ctx context.Context, stop context.CancelFunc) error {
 			possible = append(possible, f)
 		}
 	}
-	for ctx.Err() == nil && r.released() < r.Rounds {
+	// Like cards: all come before one comes again, and all come once at least.
+	for dealt := 0; ctx.Err() == nil && (dealt < len(possible) || r.released() < r.Rounds); dealt++ {
+		if dealt%len(possible) == 0 {
+			random.Shuffle(len(possible), func(i, j int) { possible[i], possible[j] = possible[j], possible[i] })
+		}
 		pause(ctx, time.Duration(random.Int64N(int64(1500*time.Millisecond))))
-		f := possible[random.IntN(len(possible))]
+		f := possible[dealt%len(possible)]
 		r.note(f.name)
 		f.do(ctx, r, random)
 		r.heal()

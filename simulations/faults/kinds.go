@@ -109,6 +109,18 @@ var faults = []fault{
 			cancel()
 		}
 	}},
+	{"replace", func(ctx context.Context, r *run, random *rand.Rand) {
+		n := r.any(random)
+		within, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		err := r.cluster.Replace(within, n)
+		if err == nil {
+			err = n.WaitReady(within) // with a vote
+		}
+		if err != nil && ctx.Err() == nil {
+			r.history.violation("%s is not replaced: %v", n.Name, err)
+		}
+	}},
 	{"transfer", func(ctx context.Context, r *run, random *rand.Rand) {
 		call, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()

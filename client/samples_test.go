@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -146,4 +147,41 @@ func TestCSVMistakes(t *testing.T) {
 	if _, err := client.CSV(file(t, "user,a,y\nann,1,2\nbob,1,2\n"), client.Features, nil)("job", 1); err == nil || !strings.Contains(err.Error(), "2 users") {
 		t.Errorf("%v", err)
 	}
+}
+
+// FuzzTable: whatever a file holds, it is refused with an error, or is rows of
+// finite numbers.
+func FuzzTable(f *testing.F) {
+	f.Add([]byte("user,a,b,y\nann,1,2,3\nbob,4,5,6\n"), true)
+	f.Add([]byte("user,item,rating,when\nann,tea,4,1\nbob,beer,5,2\n"), false)
+	f.Add([]byte{0x1f, 0x8b, 8, 0}, true)
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, content []byte, features bool) {
+		file, err := os.CreateTemp(dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(file.Name())
+		if _, err = file.Write(content); err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		format := client.Ratings
+		if features {
+			format = client.Features
+		}
+		table, err := client.OpenTable(file.Name(), format, nil)
+		if err != nil {
+			return
+		}
+		for _, user := range table.Users() {
+			for _, r := range table.Rows(user) {
+				for _, v := range append([]float64{r.Y}, r.X...) {
+					if math.IsNaN(v) || math.IsInf(v, 0) {
+						t.Errorf("%q: %v", user, r)
+					}
+				}
+			}
+		}
+	})
 }

@@ -285,6 +285,19 @@ func (c *cluster) insist(call func(ctx context.Context, leader int) error) {
 	}
 }
 
+// lead hands leadership to a node, until that has it.
+func (c *cluster) lead(i int) {
+	c.t.Helper()
+	o := c.operator(i)
+	c.insist(func(ctx context.Context, leader int) error {
+		if leader == i {
+			return nil
+		}
+		_, err := o.TransferLeadership(ctx, &undertonev1.TransferLeadershipRequest{Node: c.name(i)})
+		return errors.Join(err, errors.New("asked to"))
+	})
+}
+
 func (c *cluster) name(i int) string { return fmt.Sprint("node-", i) }
 
 // dial connects to a node as somebody.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -239,4 +240,37 @@ func TestAdvance(t *testing.T) {
 	if _, err := jobs.State(spec, 0, append(state, '!')); !errors.Is(err, jobs.ErrState) {
 		t.Errorf("got %v, want ErrState", err)
 	}
+}
+
+// FuzzState: bytes that a server sent as a state are refused, or are one of this
+// job and version, which is written as it was read.
+func FuzzState(f *testing.F) {
+	spec, err := jobs.New(parameters(), terms())
+	if err != nil {
+		f.Fatal(err)
+	}
+	start, err := jobs.Start(spec)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(start, 0)
+	f.Add(start[:len(start)/2], 0)
+	f.Add([]byte("null"), 1)
+	f.Fuzz(func(t *testing.T, b []byte, version int) {
+		state, err := jobs.State(spec, version, b)
+		if err != nil {
+			if !errors.Is(err, jobs.ErrState) {
+				t.Fatal(err)
+			}
+			return
+		}
+		written, err := json.Marshal(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := jobs.State(spec, version, written)
+		if err != nil || !reflect.DeepEqual(state, again) {
+			t.Errorf("%s was read, and %s written: %v", b, written, err)
+		}
+	})
 }

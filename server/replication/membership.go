@@ -32,6 +32,10 @@ const (
 	changeTimeout = 5 * time.Second
 )
 
+// joiningKey is set, beside the term and the vote, until a fresh node has entered
+// its cluster.
+var joiningKey = []byte("undertone-joining")
+
 // servers is the membership as this node knows it.
 func (n *Node) servers() []raft.Server {
 	f := n.raft.GetConfiguration()
@@ -56,7 +60,11 @@ func (n *Node) member() bool { return len(n.servers()) > 0 }
 
 // enter makes the node a member, with the vote and the address it should have.
 func (n *Node) enter() {
-	fresh := !n.member()
+	joining, _ := n.dir.Log.GetUint64(joiningKey) // 0 if it was never set
+	fresh := joining != 0 || !n.member()
+	if fresh && joining == 0 && n.dir.Log.SetUint64(joiningKey, 1) != nil {
+		return // the disk failed, and the node ends
+	}
 	var failed error
 	wait := time.Duration(0)
 	for {
@@ -72,6 +80,9 @@ func (n *Node) enter() {
 		done, why := n.entered(fresh)
 		if done {
 			n.joining.Store(nil)
+			if fresh {
+				_ = n.dir.Log.SetUint64(joiningKey, 0) // an error ends the node
+			}
 			return
 		}
 		if failed != nil {
@@ -86,7 +97,10 @@ func (n *Node) enter() {
 	}
 }
 
-// entered reports whether there is nothing left to do, or what there is.
+// entered reports whether there is nothing left to do, or what there is. What a
+// fresh node knows of the membership is no proof: the log that it fetches begins
+// with memberships of the past, in which a node of its name may have had a vote.
+// The leader has to have consented: once to the member, once more to the vote.
 func (n *Node) entered(fresh bool) (bool, string) {
 	if !n.member() {
 		return false, "not yet a member of a cluster"
@@ -99,8 +113,10 @@ func (n *Node) entered(fresh bool) (bool, string) {
 		return true, "" // removed: NotReady says so
 	case string(me.Address) != n.config.Advertise:
 		return false, fmt.Sprintf("the others know this node under %s, not %s", me.Address, n.config.Advertise)
-	case me.Suffrage != raft.Voter && !n.config.Learner && fresh:
+	case !n.config.Learner && (me.Suffrage != raft.Voter || fresh && n.consents < 2):
 		return false, "catching up, before it votes"
+	case fresh && n.consents < 1:
+		return false, "catching up"
 	}
 	return true, ""
 }
@@ -199,6 +215,7 @@ func (n *Node) form(found map[string]*undertonev1.InfoResponse) error {
 func (n *Node) bootstrap(servers []raft.Server) error {
 	err := n.raft.BootstrapCluster(raft.Configuration{Servers: servers}).Error()
 	if err == nil {
+		n.consents = 2 // its own
 		n.log.Info("formed a cluster", "members", fmt.Sprint(servers))
 	}
 	return err
@@ -228,6 +245,7 @@ func (n *Node) join(ctx context.Context, addresses []string) (err error) {
 			return err
 		}
 		if _, err = c.Join(ctx, req); err == nil {
+			n.consents++
 			return nil
 		}
 		err = fromStatus(err)

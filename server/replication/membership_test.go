@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -161,6 +162,40 @@ func TestLostDirectory(t *testing.T) {
 	}
 	delete(c.nodes, req.name)
 	c.wait("it joins", func() bool { return c.suffrage(req.name) == "Voter" })
+	c.agree()
+}
+
+// A node that joins again under its old name fetches a log that begins with its
+// vote of old, and is ready once it has its new one: also if it ends, and starts
+// again, before that.
+func TestReadyNodeVotes(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.form(3)
+	c.leader().begin()
+	f := c.follower()
+	for i := range 3 {
+		for k := range 200 {
+			c.leader().must(contribution("job", 1, 1, 1000*i+k))
+		}
+		if err := c.leader().RemoveNode(context.Background(), f.name); err != nil {
+			t.Fatal(err)
+		}
+		f.close()
+		if err := os.RemoveAll(f.dir()); err != nil {
+			t.Fatal(err)
+		}
+		f.start(peersOf(c))
+		if i > 0 {
+			c.wait("it is a member", f.Node.member)
+			f.close()
+			f.start(peersOf(c))
+		}
+		c.wait("it is ready", func() bool { return len(f.NotReady()) == 0 })
+		if got := c.suffrage(f.name); got != "Voter" {
+			t.Errorf("%s is ready, and a %s", f.name, got)
+		}
+	}
 	c.agree()
 }
 

@@ -129,6 +129,7 @@ type Node struct {
 	diverged atomic.Pointer[string]
 	epoch    epoch // of the leader that raft knows
 	joining  atomic.Pointer[string]
+	consents int // of a leader, to this node's membership; enter's
 }
 
 // Open starts a node, which recovers what its directory holds, and goes on to
@@ -184,6 +185,8 @@ func Open(c Config) (_ *Node, err error) {
 		n.raft.Shutdown()
 		return n, nil
 	}
+	starting := "starting" // until enter has looked
+	n.joining.Store(&starting)
 	n.background(n.enter)
 	n.background(n.compare)
 	n.background(n.compact)

@@ -33,7 +33,7 @@ func terms(name string, clients int) jobs.Terms {
 
 // small are the dimensions at which a contribution to an update has the d r = 150
 // coordinates of its gradient and as many beside it.
-var small = jobs.Parameters{Config: lowrank.Config{Dim: 50, Rank: 3, Rounds: 3, Features: lowrank.Standard, Update: lowrank.Gradient}}
+var small = jobs.Parameters{Config: lowrank.Config{Dim: 50, Rank: 3, Rounds: 9, Features: lowrank.Standard, Update: lowrank.Gradient}}
 
 // job is a job as its load sees it.
 type job struct {

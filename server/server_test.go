@@ -1,8 +1,12 @@
 package server_test
 
 import (
+	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/server/internal/solo"
@@ -43,4 +47,43 @@ func TestJobSurvivesKilledLeaders(t *testing.T) {
 			t.Errorf("round %d: %d contributions of %d", a.Round, a.Members, clients)
 		}
 	}
+}
+
+// A node that was just started answers an operator with what is now, or that it
+// cannot: never that a job which there is were unknown.
+func TestStartedNodeKnowsEveryJob(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	c := startCluster(t, 3, nil)
+	spec, raw := solo.Spec(t, solo.Parameters(), solo.Terms("movies"))
+	_, err := c.operator(0).CreateJob(t.Context(), &undertonev1.CreateJobRequest{Spec: raw})
+	must(t, err)
+	c.nodes[1].kill()
+	// It cannot hear what is committed while the others stand still.
+	for _, other := range []int{0, 2} {
+		must(t, c.nodes[other].cmd.Process.Signal(syscall.SIGSTOP))
+	}
+	c.start(1)
+	ask := func() (*undertonev1.Job, error) {
+		r, err := c.operator(1).GetJob(t.Context(), &undertonev1.GetJobRequest{Job: spec.Job})
+		return r.GetJob(), err
+	}
+	eventually(t, "the node answers", func() bool {
+		_, err := ask()
+		if code := status.Code(err); err == nil || code == codes.NotFound {
+			t.Fatalf("out of touch it says: %v", err)
+		}
+		return refusalOf(err) != nil
+	})
+	for _, other := range []int{0, 2} {
+		must(t, c.nodes[other].cmd.Process.Signal(syscall.SIGCONT))
+	}
+	eventually(t, "the node shows the job", func() bool {
+		_, err := ask()
+		if status.Code(err) == codes.NotFound {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 }

@@ -20,7 +20,7 @@ import (
 
 // Backup writes a snapshot of everything committed before the call.
 func (n *Node) Backup(ctx context.Context, w io.Writer) error {
-	if _, err := n.barrier(ctx); err != nil {
+	if _, err := n.Barrier(ctx); err != nil {
 		return err
 	}
 	return encoding.WriteSnapshot(w, n.replica.state())

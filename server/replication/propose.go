@@ -50,9 +50,9 @@ func (n *Node) Propose(ctx context.Context, c rounds.Command) (index uint64, err
 	return index, err
 }
 
-// barrier returns an index such that everything committed before the call is at
+// Barrier returns an index such that everything committed before the call is at
 // or before it, and applied here.
-func (n *Node) barrier(ctx context.Context) (index uint64, err error) { return n.propose(ctx, nil) }
+func (n *Node) Barrier(ctx context.Context) (index uint64, err error) { return n.propose(ctx, nil) }
 
 func (n *Node) propose(ctx context.Context, data []byte) (uint64, error) {
 	wait := backoff.NewExponentialBackOff()

@@ -123,9 +123,14 @@ func commandName(c rounds.Command) string {
 	return "other"
 }
 
-// GetJob implements OperatorService.
+// GetJob implements OperatorService. Who names no index gets the job as of now:
+// a node that was just started may not have heard of it yet.
 func (o *operator) GetJob(ctx context.Context, req *undertonev1.GetJobRequest) (*undertonev1.GetJobResponse, error) {
-	if err := ingest.CatchUp(ctx, o.node, req.MinIndex); err != nil {
+	if req.MinIndex == 0 {
+		if _, err := o.node.Barrier(ctx); err != nil {
+			return nil, err
+		}
+	} else if err := ingest.CatchUp(ctx, o.node, req.MinIndex); err != nil {
 		return nil, err
 	}
 	job, index, err := o.job(req.Job, req.MinIndex)
@@ -134,7 +139,7 @@ func (o *operator) GetJob(ctx context.Context, req *undertonev1.GetJobRequest) (
 
 // ListJobs implements OperatorService.
 func (o *operator) ListJobs(ctx context.Context, _ *undertonev1.ListJobsRequest) (*undertonev1.ListJobsResponse, error) {
-	if err := ingest.CatchUp(ctx, o.node, 0); err != nil {
+	if _, err := o.node.Barrier(ctx); err != nil {
 		return nil, err
 	}
 	resp := new(undertonev1.ListJobsResponse)

@@ -35,6 +35,7 @@ import (
 // Node is the replica that answers come from and changes go through.
 type Node interface {
 	ingest.Node
+	Barrier(ctx context.Context) (index uint64, err error)
 	Members(ctx context.Context) ([]replication.Member, error)
 	RemoveNode(ctx context.Context, name string) error
 	PromoteNode(ctx context.Context, name string) error

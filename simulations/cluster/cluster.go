@@ -320,12 +320,12 @@ func (c *Cluster) CreateJob(ctx context.Context, spec *rounds.Spec, open int) er
 // all before it are released. It returns the job, and the index that it is seen
 // at. Fails if an attempt failed.
 func (c *Cluster) AwaitRound(ctx context.Context, job string, round int) (*undertonev1.Job, uint64, error) {
+	var index uint64
 	for {
 		var at *undertonev1.Job
-		var index uint64
 		err := c.Operate(ctx, func(o undertonev1grpc.OperatorServiceClient) error {
-			r, err := o.GetJob(ctx, &undertonev1.GetJobRequest{Job: job})
-			at, index = r.GetJob(), r.GetIndex()
+			r, err := o.GetJob(ctx, &undertonev1.GetJobRequest{Job: job, MinIndex: index})
+			at, index = r.GetJob(), max(index, r.GetIndex())
 			return err
 		})
 		switch {

@@ -89,6 +89,12 @@ func (n *Node) View(f func(m *rounds.Machine, index uint64)) {
 	f(n.machine, n.index)
 }
 
+// Barrier implements service.Node.
+func (n *Node) Barrier(context.Context) (index uint64, err error) {
+	n.View(func(_ *rounds.Machine, i uint64) { index = i })
+	return index, nil
+}
+
 // WaitIndex implements what replication.Node does.
 func (n *Node) WaitIndex(ctx context.Context, index uint64) error {
 	for {

@@ -144,26 +144,37 @@ func (s *syncing) keep(next *record) error {
 }
 
 // charge puts an attempt on the record, before anything is drawn or sent for it.
-// Fails with ErrCap. A contribution that is counted already, of this identity but
-// not of this folder, was made whatever the cap says.
+// Fails with ErrBudget or ErrCap. A contribution that is counted already, of this
+// identity but not of this folder, was made whatever the cap says; that it was is
+// the server's word alone, so the job's budget bounds it all the same.
 func (s *syncing) charge(k attemptKey, r *release, next *record, elsewhere bool, j *JobSummary) error {
 	job := next.job(k.job)
 	if n := len(job.Attempts); n > 0 && !job.Attempts[n-1].before(k.round, k.attempt) {
 		return fmt.Errorf("%w: %v, after attempt %d of round %d", ErrBackwards, k, job.Attempts[n-1].Attempt, job.Attempts[n-1].Round)
 	}
 	entry := disclosure{Round: k.round, Attempt: k.attempt, State: r.digest, Charge: r.spec.Releases[k.round-1].Charge}
+	ofJob, err := job.spent()
+	if err != nil {
+		return err
+	}
 	spent, err := next.spent()
 	if err != nil {
 		return err
 	}
+	allowed := s.budget
 	if elsewhere {
 		entry.Outcome = Elsewhere
-	} else {
-		filter := accounting.Filter{Budget: s.budget}
-		if err := also(filter.Reserve(spent), filter.Reserve(entry.Charge)); err != nil {
-			refused := fmt.Errorf("%w of %v: %v are spent, and %v asks for %v", ErrCap, s.budget, spent, k, entry.Charge)
-			return also(refused, s.keep(next))
-		}
+		allowed = math.MaxUint64 // all that the record can sum up
+	}
+	var refused error
+	switch {
+	case !fits(r.spec.Budget, ofJob, entry.Charge):
+		refused = fmt.Errorf("%w of %v: %v are spent, and %v asks for %v", ErrBudget, r.spec.Budget, ofJob, k, entry.Charge)
+	case !fits(allowed, spent, entry.Charge):
+		refused = fmt.Errorf("%w of %v: %v are spent, and %v asks for %v", ErrCap, s.budget, spent, k, entry.Charge)
+	}
+	if refused != nil {
+		return also(refused, s.keep(next))
 	}
 	job.Attempts = append(job.Attempts, entry)
 	if err := s.save(next); err != nil {
@@ -171,6 +182,12 @@ func (s *syncing) charge(k attemptKey, r *release, next *record, elsewhere bool,
 	}
 	j.Outcome, j.Charge = entry.Outcome, entry.Charge
 	return nil
+}
+
+// fits reports whether a budget of which so much is spent has room for a charge.
+func fits(budget, spent, charge accounting.NanoRho) bool {
+	filter := accounting.Filter{Budget: budget}
+	return filter.Reserve(spent) == nil && filter.Reserve(charge) == nil
 }
 
 // contribute stores the noised contribution to a charged attempt.

@@ -314,6 +314,75 @@ func TestCap(t *testing.T) {
 	want(t, syncOne(t, open(t, c)), "", client.ErrCap)
 }
 
+// TestBudget: however many attempts a server opens, the device discloses to a job
+// no more than the job's own budget, be its cap as high as it may.
+func TestBudget(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	c := s.config(t.TempDir(), "ann")
+	c.Cap.Epsilon = 1000
+	d := open(t, c)
+	for attempt := 1; ; attempt++ {
+		s.Begin("taste")
+		got := syncOne(t, d)
+		if got.Err != nil {
+			want(t, got, "", client.ErrBudget)
+			break
+		}
+		if attempt == 100 {
+			t.Fatal("there is no end to it")
+		}
+		s.Fail("taste")
+	}
+	charge := j.Spec.Releases[0].Charge
+	if st := onlyJob(t, d); st.NanoRho > j.Spec.Budget || st.NanoRho+charge <= j.Spec.Budget || st.Attempts != len(s.Arrived) {
+		t.Errorf("%+v, %d contributions, of a budget of %v", st, len(s.Arrived), j.Spec.Budget)
+	}
+}
+
+// TestCountedElsewhereTooOften: contributions that a server says were made elsewhere
+// are charged up to the job's budget, and the record stays one that can be read.
+func TestCountedElsewhereTooOften(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	c := s.config(t.TempDir(), "ann")
+	d := open(t, c)
+	for attempt := 1; ; attempt++ {
+		s.Begin("taste")
+		s.Count("taste", "ann")
+		got := syncOne(t, d)
+		if errors.Is(got.Err, client.ErrBudget) {
+			break
+		}
+		want(t, got, client.Elsewhere, client.ErrElsewhere)
+		if attempt == 100 {
+			t.Fatal("there is no end to it")
+		}
+	}
+	d.Close()
+	if st := onlyJob(t, open(t, c)); st.NanoRho > j.Spec.Budget || len(s.Arrived) != 0 {
+		t.Errorf("%+v, of a budget of %v", st, j.Spec.Budget)
+	}
+}
+
+// TestAbsurdBudget: a charge near the end of what can be counted is never recorded.
+func TestAbsurdBudget(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	j.Spec.Releases[0].Charge, j.Spec.Budget = 1<<63, 1<<63+1<<62
+	var err error
+	if j.Raw, err = json.Marshal(j.Spec); err != nil {
+		t.Fatal(err)
+	}
+	s.Begin("taste")
+	s.Count("taste", "ann")
+	d := open(t, s.config(t.TempDir(), "ann"))
+	want(t, syncOne(t, d), "", client.ErrSpec)
+	if st, err := d.Status(); err != nil || st.NanoRho != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
 // TestUnusableSamples: whatever is wrong with the samples, the device contributes
 // a noised vector like any other, and says so at home only.
 func TestUnusableSamples(t *testing.T) {

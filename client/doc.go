@@ -16,8 +16,10 @@
 //     before the first byte is, every retry sends the same bytes, and it goes
 //     once the server has acknowledged it, or the attempt is over.
 //   - Nothing is disclosed that is not in the device's own record, on disk
-//     before any noise is drawn, and what the record sums up to stays within
-//     the device's own Cap, over all jobs and failed attempts together.
+//     before any noise is drawn. What the record sums up to stays within the
+//     device's own Cap, over all jobs and failed attempts together, and for each
+//     job within the budget in its specification, however many attempts servers
+//     open.
 //   - It trains on what was released, and on nothing else: a specification's
 //     claims are recomputed (jobs.Check), a model's bytes have the digest that
 //     was announced, no version is ever followed by a lower one, and what was

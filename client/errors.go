@@ -13,6 +13,9 @@ import (
 var (
 	// ErrCap says that a contribution would disclose more than Config.Cap allows.
 	ErrCap = errors.New("beyond the device's cap")
+	// ErrBudget says that the servers ask for more attempts at a job than the budget
+	// in its specification pays for. Honest ones stop before.
+	ErrBudget = errors.New("beyond the job's own budget")
 	// ErrSpec says that a job's specification is malformed, or claims what a
 	// recomputation does not confirm.
 	ErrSpec = errors.New("the job's specification does not hold")

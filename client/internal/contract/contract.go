@@ -109,6 +109,13 @@ func (s *Service) Begin(name string) {
 	s.Index++
 }
 
+// Count has a client in the open attempt's sum that sent nothing.
+func (s *Service) Count(name, client string) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Jobs[name].members[client] = true
+}
+
 // Fail ends the attempt without a release.
 func (s *Service) Fail(name string) {
 	s.Mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/client/local"
@@ -85,6 +86,9 @@ func (s *syncing) spec(job string, d digest) (*jobSpec, error) {
 	}
 	if spec.Job != job {
 		return nil, fmt.Errorf("%w: it is that of the job %s", ErrSpec, spec.Job)
+	}
+	if !slices.Contains(s.cfg.Trust, spec.Trust) {
+		return nil, fmt.Errorf("%w: its trust mode is %s, and this device accepts %v", ErrDeclined, spec.Trust, s.cfg.Trust)
 	}
 	if err := s.cfg.Accept(spec.Spec); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDeclined, err)

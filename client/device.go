@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp/accounting"
 )
@@ -239,7 +240,12 @@ type Status struct {
 
 // JobStatus is what a device disclosed to one job.
 type JobStatus struct {
-	Job      string             `json:"job"`
+	Job string `json:"job"`
+	// Trust is the job's mode, and NMin the number of honest contributions in a sum
+	// that Epsilon relies on, unless Trust is local. They are in the specification:
+	// empty until the next Sync where its file is lost.
+	Trust    rounds.Trust       `json:"trust,omitempty"`
+	NMin     int                `json:"n_min,omitempty"`
 	Rounds   int                `json:"rounds"`   // that it disclosed to
 	Attempts int                `json:"attempts"` // at them
 	Counted  int                `json:"counted"`  // attempts that a server acknowledged
@@ -266,6 +272,9 @@ func (d *Device) Status() (*Status, error) {
 	}
 	for name, j := range r.Jobs {
 		job := JobStatus{Job: name, Attempts: len(j.Attempts), Delta: j.Delta, Released: j.Released, Of: j.Rounds, Model: -1}
+		if spec, err := d.library.spec(j.Spec, nil); err == nil {
+			job.Trust, job.NMin = spec.Trust, spec.NMin
+		}
 		last := 0
 		for _, a := range j.Attempts {
 			if a.Round != last {

@@ -627,8 +627,29 @@ func TestTrustModes(t *testing.T) {
 			term.Trust, term.NMin = trust, 10
 			s.Create(parameters(), term)
 			s.Begin("taste")
-			want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
+			c := s.config(t.TempDir(), "ann")
+			c.Trust = []rounds.Trust{trust}
+			d := open(t, c)
+			want(t, syncOne(t, d), client.Contributed)
+			if st := onlyJob(t, d); st.Trust != trust || st.NMin != 10 {
+				t.Errorf("%+v", st)
+			}
 		})
+	}
+}
+
+// TestCentralIsOptIn: a device that was not told otherwise sends nothing that has no
+// noise.
+func TestCentralIsOptIn(t *testing.T) {
+	s := newService(t, 1)
+	term := terms("taste")
+	term.Trust = rounds.TrustCentral
+	s.Create(parameters(), term)
+	s.Begin("taste")
+	got := syncOne(t, open(t, s.config(t.TempDir(), "ann")))
+	want(t, got, "", client.ErrDeclined)
+	if !strings.Contains(got.Err.Error(), "trust mode is central") || got.Charge != 0 || len(s.Arrived) != 0 {
+		t.Errorf("%+v, %d contributions", got, len(s.Arrived))
 	}
 }
 
@@ -843,6 +864,7 @@ func TestConfigMistakes(t *testing.T) {
 		"servers": func(c *client.Config) { c.Servers = []string{"localhost"} },
 		"samples": func(c *client.Config) { c.Samples = nil },
 		"cap":     func(c *client.Config) { c.Cap.Delta = 2 },
+		"trust":   func(c *client.Config) { c.Trust = []rounds.Trust{"blind"} },
 		"wait":    func(c *client.Config) { c.Wait = time.Hour },
 
 		"patience": func(c *client.Config) { c.Patience = -1 },

@@ -19,7 +19,7 @@ var (
 	// ErrSpec says that a job's specification is malformed, or claims what a
 	// recomputation does not confirm.
 	ErrSpec = errors.New("the job's specification does not hold")
-	// ErrDeclined says that Config.Accept refused a job.
+	// ErrDeclined says that Config.Trust or Config.Accept refused a job.
 	ErrDeclined = errors.New("the job was declined")
 	// ErrDigest says that bytes are not those that were announced, or no state
 	// of their job.

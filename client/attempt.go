@@ -20,12 +20,12 @@ func (s *syncing) take(w *undertonev1.Work, j *JobSummary) error {
 	}
 	k := attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}
 	j.Round, j.Attempt, j.Outcome, j.Earlier = k.round, k.attempt, "", false
-	if why := s.passed[k]; why != nil {
-		return why
+	if p, ok := s.passed[k.job]; ok && p.attemptKey == k {
+		return p.why
 	}
 	err := s.takePart(k, w, j)
 	if final(err) {
-		s.passed[k] = err
+		s.passed[k.job] = passed{k, err}
 	}
 	return err
 }

@@ -37,9 +37,9 @@ type Device struct {
 
 	turn        sync.Mutex // of Sync; what follows is its own
 	contributor local.Contributor
-	// passed are attempts that it will not take part in, until it is opened
-	// again.
-	passed map[attemptKey]error
+	// passed is, by job, the latest attempt that it will not take part in until it
+	// is opened again: only one is open at a time.
+	passed map[string]passed
 	index  uint64 // the highest that a server answered with
 
 	record atomic.Pointer[record] // written under turn
@@ -49,6 +49,12 @@ type Device struct {
 
 	predicting sync.RWMutex
 	fitted     map[string]*fitted // by job, once they were used
+}
+
+// passed is an attempt that was passed over, and why.
+type passed struct {
+	attemptKey
+	why error
 }
 
 // fitted is a personal model with the released model that it belongs to.
@@ -76,7 +82,7 @@ func Open(c Config) (*Device, error) {
 	}
 	d := &Device{
 		cfg: c, log: c.Logger, files: files{c.before}, library: c.Library,
-		passed: map[attemptKey]error{}, fitted: map[string]*fitted{},
+		passed: map[string]passed{}, fitted: map[string]*fitted{},
 	}
 	if d.budget, err = c.Cap.budget(); err != nil {
 		return nil, err

@@ -568,6 +568,29 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// TestManyDeclined: a poll lists the latest declined attempt of a job, and not all
+// that ever were, of which a server takes so many only.
+func TestManyDeclined(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	c := s.config(t.TempDir(), "ann")
+	asked := 0
+	c.Accept = func(*rounds.Spec) error { asked++; return errors.New("not today") }
+	d := open(t, c)
+	for range 5 {
+		s.Begin("taste")
+		want(t, syncOne(t, d), "", client.ErrDeclined)
+		s.Fail("taste")
+	}
+	s.Begin("taste")
+	for range 3 {
+		want(t, syncOne(t, d), "", client.ErrDeclined)
+	}
+	if s.Known != 1 || asked != 6 {
+		t.Errorf("%d attempts were listed, %d looked at", s.Known, asked)
+	}
+}
+
 // TestElsewhere: an identity that contributed from another folder is charged here
 // as well, and contributes no second vector.
 func TestElsewhere(t *testing.T) {

@@ -43,6 +43,7 @@ type Service struct {
 	// client, job, round and attempt.
 	Arrived map[string][]byte
 	Copies  int // of contributions, counting every retry
+	Known   int // attempts that the last poll listed
 
 	interrupt func(call, when string) error
 }
@@ -213,6 +214,7 @@ func (s *Service) Poll(ctx context.Context, r *undertonev1.PollRequest) (*undert
 func (s *Service) work(who string, r *undertonev1.PollRequest) (out *undertonev1.PollResponse, fresh bool, err error) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
+	s.Known = len(r.GetKnown())
 	if err := s.behind(r.GetMinIndex()); err != nil {
 		return nil, false, err
 	}

@@ -147,6 +147,10 @@ func (d *Device) enter() error {
 			return err
 		}
 	}
+	// The record that was read may not be durable yet; what follows relies on it.
+	if err := d.files.syncFolder(d.cfg.Dir); err != nil {
+		return err
+	}
 	if d.cfg.Seeded != nil {
 		d.log.Warn("the noise is seeded and protects nobody")
 	}

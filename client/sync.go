@@ -104,6 +104,13 @@ func (s *syncing) run(wait time.Duration) error {
 	if err != nil {
 		return err
 	}
+	if len(pending) > 0 {
+		// What an earlier Sync, or life, renamed and could not sync may not be
+		// durable: if it were sent and then lost, a second one could be made.
+		if err := s.files.syncFolder(s.outbox.folder); err != nil {
+			return err
+		}
+	}
 	for _, k := range pending {
 		j := s.job(k.job)
 		j.Round, j.Attempt = k.round, k.attempt

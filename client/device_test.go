@@ -532,6 +532,22 @@ func TestWrongBytes(t *testing.T) {
 	}
 }
 
+// TestTooLarge: a model that no phone could hold is not asked for.
+func TestTooLarge(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste")).Size = 256<<20 + 1
+	s.Begin("taste")
+	s.InterruptWith(func(call, _ string) error {
+		if call == "state" {
+			t.Error("it was asked for")
+		}
+		return nil
+	})
+	c := s.config(t.TempDir(), "ann")
+	c.Patience = 50 * time.Millisecond
+	want(t, syncOne(t, open(t, c)), "", client.ErrTooLarge)
+}
+
 // TestLyingSpecification: claims are recomputed before anything is charged.
 func TestLyingSpecification(t *testing.T) {
 	s := newService(t, 1)

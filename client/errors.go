@@ -24,6 +24,8 @@ var (
 	// ErrDigest says that bytes are not those that were announced, or no state
 	// of their job.
 	ErrDigest = errors.New("not what was announced")
+	// ErrTooLarge says that a model is larger than a device takes, 256 MiB.
+	ErrTooLarge = errors.New("too large for a device")
 	// ErrTwoHistories says that a server shows another specification or another
 	// model than was seen before under the same name and version. One of the two
 	// histories is false; the device takes no part in the job.

@@ -5,6 +5,7 @@ package contract
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -53,6 +54,7 @@ type Job struct {
 	Raw     []byte // the specification
 	Spec    *rounds.Spec
 	States  [][]byte // released
+	Size    uint64   // of the last of them, as Poll claims it; 0: what it is
 	Attempt int
 	open    bool
 	members map[string]bool
@@ -227,7 +229,7 @@ func (s *Service) work(who string, r *undertonev1.PollRequest) (out *undertonev1
 		digest := sha256.Sum256(state)
 		out.Work = append(out.Work, &undertonev1.Work{
 			Job: name, Round: uint32(len(j.States)), Attempt: uint32(j.Attempt),
-			SpecDigest: spec[:], StateDigest: digest[:], StateSize: uint64(len(state)),
+			SpecDigest: spec[:], StateDigest: digest[:], StateSize: cmp.Or(j.Size, uint64(len(state))),
 			RemainingMs: 3_600_000, Counted: j.members[who],
 		})
 		fresh = fresh || !slices.ContainsFunc(r.GetKnown(), func(p *undertonev1.Participation) bool {

@@ -87,13 +87,21 @@ func (s *syncing) spec(job string, d digest) (*jobSpec, error) {
 	if spec.Job != job {
 		return nil, fmt.Errorf("%w: it is that of the job %s", ErrSpec, spec.Job)
 	}
-	if !slices.Contains(s.cfg.Trust, spec.Trust) {
-		return nil, fmt.Errorf("%w: its trust mode is %s, and this device accepts %v", ErrDeclined, spec.Trust, s.cfg.Trust)
+	if err := s.trusts(spec); err != nil {
+		return nil, err
 	}
 	if err := s.cfg.Accept(spec.Spec); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDeclined, err)
 	}
 	return spec, nil
+}
+
+// trusts fails with ErrDeclined where a job's trust mode is none of the device's.
+func (s *syncing) trusts(spec *jobSpec) error {
+	if slices.Contains(s.cfg.Trust, spec.Trust) {
+		return nil
+	}
+	return fmt.Errorf("%w: its trust mode is %s, and this device accepts %v", ErrDeclined, spec.Trust, s.cfg.Trust)
 }
 
 // compare holds what a server shows of a job on record against what was shown
@@ -246,6 +254,12 @@ func (s *syncing) deliver(k attemptKey, j *JobSummary) error {
 	if charged.Outcome != "" {
 		j.Outcome, j.Earlier = charged.Outcome, true
 		return s.outbox.remove(k)
+	}
+	// What waits may be from before the user narrowed Config.Trust: it stays.
+	if spec, err := s.library.spec(known.Jobs[k.job].Spec, nil); err == nil {
+		if err := s.trusts(spec); err != nil {
+			return err
+		}
 	}
 	update, err := s.outbox.get(k)
 	if errors.Is(err, ErrCorrupt) {

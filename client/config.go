@@ -33,7 +33,7 @@ type Config struct {
 	// part in none of their rounds.
 	Jobs []string
 	// Trust are the trust modes of the jobs to take part in; jobs of another one are
-	// declined. Empty is DefaultTrust.
+	// declined, and what waits to be sent to them stays. Empty is DefaultTrust.
 	Trust []rounds.Trust
 	// Accept declines a job by an error, after its claims were found to hold; nil
 	// accepts all.

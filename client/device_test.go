@@ -692,6 +692,34 @@ func TestCentralIsOptIn(t *testing.T) {
 	}
 }
 
+// TestTrustIsNarrowed: a contribution without noise that waits to be sent stays where
+// it is, once the user no longer trusts servers with it.
+func TestTrustIsNarrowed(t *testing.T) {
+	s := newService(t, 1)
+	term := terms("taste")
+	term.Trust = rounds.TrustCentral
+	s.Create(parameters(), term)
+	s.Begin("taste")
+	c := s.config(t.TempDir(), "ann")
+	c.Trust, c.Patience = []rounds.Trust{rounds.TrustCentral}, 50*time.Millisecond
+	client.FailAt(&c, func(step, path string) error {
+		if step == "sync-folder" && filepath.Base(path) == "outbox" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	d := open(t, c)
+	want(t, syncOne(t, d), "", syscall.EIO)
+	d.Close()
+	client.FailAt(&c, nil)
+	c.Trust = nil
+	d = open(t, c)
+	want(t, syncOne(t, d), "", client.ErrDeclined)
+	if st, err := d.Status(); err != nil || len(st.Pending) != 1 || len(s.Arrived) != 0 {
+		t.Errorf("%+v, %v; %d contributions", st, err, len(s.Arrived))
+	}
+}
+
 // TestLargeContribution goes in pieces, and a broken model download goes on where
 // it was.
 func TestLargeContribution(t *testing.T) {

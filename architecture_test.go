@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"path"
 	"slices"
@@ -24,6 +25,18 @@ var mayImport = map[string][]string{
 	"commandline": {},
 }
 
+// testsMayImport are the exceptions for tests, package by package. What is built
+// into a program stays within mayImport.
+var testsMayImport = map[string][]string{
+	// Contributions to aggregate are made by the client's half of the method.
+	"aggregation/lowrank": {"client/local"},
+	// A device is held to its promises against a real server.
+	"client": {"server", "server/authority"},
+	// Connections and agents need certificates, which the authority issues.
+	"client/cmd/undertone-agent": {"server/authority"},
+	"proto/identity/grpctls":     {"server/authority"},
+}
+
 // mayNotReach are modules and folders that a folder must not depend on, not
 // even through others.
 var mayNotReach = map[string][]string{
@@ -36,36 +49,36 @@ var mayNotReach = map[string][]string{
 var vague = []string{"util", "utils", "common", "helper", "helpers", "types", "misc", "base"}
 
 type goPackage struct {
-	ImportPath string
-	Standard   bool
-	Imports    []string
-	Deps       []string
+	ImportPath   string
+	Standard     bool
+	Imports      []string
+	TestImports  []string // of its _test files
+	XTestImports []string // of those in a package of their own
+	Deps         []string
 }
 
-// TestImportDirections holds the layout: imports run down mayImport only.
+// TestImportDirections holds the layout: imports run down mayImport only, those of
+// tests with the exceptions of testsMayImport, each of which is needed.
 func TestImportDirections(t *testing.T) {
+	needed := map[string]bool{}
 	for _, p := range modulePackages(t) {
 		from := folder(p.ImportPath)
-		allowed, known := mayImport[from]
-		if !known {
+		if _, known := mayImport[from]; !known {
 			t.Errorf("%s: %s/ is no folder of the layout", p.ImportPath, from)
 		}
 		for _, imported := range p.Imports {
-			if !within(imported, module) {
-				continue
+			if why := refusal(p.ImportPath, imported); why != "" {
+				t.Error(why)
 			}
-			isCLI := path.Base(imported) == "cli"
-			switch to := folder(imported); {
-			case to == "commandline":
-				if name := p.ImportPath; name != module && path.Base(name) != "cli" && !within(name, module+"/client/cmd") {
-					t.Errorf("%s imports %s, which is for programs", name, imported)
-				}
-			case p.ImportPath == module && !isCLI:
-				t.Errorf("main imports %s: it assembles subcommands, and nothing else", imported)
-			case p.ImportPath != module && isCLI:
-				t.Errorf("%s imports %s, which is main's", p.ImportPath, imported)
-			case p.ImportPath != module && to != from && !slices.Contains(allowed, to):
-				t.Errorf("%s imports %s: %s/ may import %v", p.ImportPath, imported, from, allowed)
+		}
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
+			why := refusal(p.ImportPath, imported)
+			switch {
+			case why == "":
+			case testMayImport(p.ImportPath, imported):
+				needed[p.ImportPath+" "+imported] = true
+			default:
+				t.Errorf("in a test, %s", why)
 			}
 		}
 		for _, forbidden := range mayNotReach[from] {
@@ -74,6 +87,59 @@ func TestImportDirections(t *testing.T) {
 					t.Errorf("%s depends on %s", p.ImportPath, dep)
 				}
 			}
+		}
+	}
+	for importer, all := range testsMayImport {
+		for _, imported := range all {
+			if !needed[module+"/"+importer+" "+module+"/"+imported] {
+				t.Errorf("no test of %s needs its exception for %s", importer, imported)
+			}
+		}
+	}
+}
+
+// refusal says why a package may not import another; empty where it may.
+func refusal(importer, imported string) string {
+	if !within(imported, module) || imported == importer {
+		return ""
+	}
+	from, to := folder(importer), folder(imported)
+	isCLI := path.Base(imported) == "cli"
+	switch {
+	case to == "commandline":
+		if importer != module && path.Base(importer) != "cli" && !within(importer, module+"/client/cmd") {
+			return fmt.Sprintf("%s imports %s, which is for programs", importer, imported)
+		}
+	case importer == module && !isCLI:
+		return fmt.Sprintf("main imports %s: it assembles subcommands, and nothing else", imported)
+	case importer != module && isCLI:
+		return fmt.Sprintf("%s imports %s, which is main's", importer, imported)
+	case importer != module && to != from && !slices.Contains(mayImport[from], to):
+		return fmt.Sprintf("%s imports %s: %s/ may import %v", importer, imported, from, mayImport[from])
+	}
+	return ""
+}
+
+func testMayImport(importer, imported string) bool {
+	return slices.Contains(testsMayImport[strings.TrimPrefix(importer, module+"/")], strings.TrimPrefix(imported, module+"/"))
+}
+
+// TestExceptionsForTests are for the packages that are named, and no others.
+func TestExceptionsForTests(t *testing.T) {
+	for _, c := range []struct {
+		importer, imported string
+		production, test   bool
+	}{
+		{"client", "aggregation/jobs", true, true},
+		{"client", "server/authority", false, true},
+		{"client", "server/replication", false, false},
+		{"client/local", "server", false, false},
+		{"dp/noise", "aggregation", false, false},
+	} {
+		importer, imported := module+"/"+c.importer, module+"/"+c.imported
+		production := refusal(importer, imported) == ""
+		if test := production || testMayImport(importer, imported); production != c.production || test != c.test {
+			t.Errorf("%s may import %s: %v, its tests %v", c.importer, c.imported, production, test)
 		}
 	}
 }
@@ -91,7 +157,7 @@ func TestPackagesHaveNames(t *testing.T) {
 // modulePackages returns the packages of this module.
 func modulePackages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Imports,Deps", "./...").Output()
+	out, err := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Imports,TestImports,XTestImports,Deps", "./...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/client/local"
@@ -19,12 +20,12 @@ func (s *syncing) take(w *undertonev1.Work, j *JobSummary) error {
 	}
 	k := attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}
 	j.Round, j.Attempt, j.Outcome, j.Earlier = k.round, k.attempt, "", false
-	if why := s.passed[k]; why != nil {
-		return why
+	if p, ok := s.passed[k.job]; ok && p.attemptKey == k {
+		return p.why
 	}
 	err := s.takePart(k, w, j)
 	if final(err) {
-		s.passed[k] = err
+		s.passed[k.job] = passed{k, err}
 	}
 	return err
 }
@@ -86,10 +87,21 @@ func (s *syncing) spec(job string, d digest) (*jobSpec, error) {
 	if spec.Job != job {
 		return nil, fmt.Errorf("%w: it is that of the job %s", ErrSpec, spec.Job)
 	}
+	if err := s.trusts(spec); err != nil {
+		return nil, err
+	}
 	if err := s.cfg.Accept(spec.Spec); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDeclined, err)
 	}
 	return spec, nil
+}
+
+// trusts fails with ErrDeclined where a job's trust mode is none of the device's.
+func (s *syncing) trusts(spec *jobSpec) error {
+	if slices.Contains(s.cfg.Trust, spec.Trust) {
+		return nil
+	}
+	return fmt.Errorf("%w: its trust mode is %s, and this device accepts %v", ErrDeclined, spec.Trust, s.cfg.Trust)
 }
 
 // compare holds what a server shows of a job on record against what was shown
@@ -144,26 +156,37 @@ func (s *syncing) keep(next *record) error {
 }
 
 // charge puts an attempt on the record, before anything is drawn or sent for it.
-// Fails with ErrCap. A contribution that is counted already, of this identity but
-// not of this folder, was made whatever the cap says.
+// Fails with ErrBudget or ErrCap. A contribution that is counted already, of this
+// identity but not of this folder, was made whatever the cap says; that it was is
+// the server's word alone, so the job's budget bounds it all the same.
 func (s *syncing) charge(k attemptKey, r *release, next *record, elsewhere bool, j *JobSummary) error {
 	job := next.job(k.job)
 	if n := len(job.Attempts); n > 0 && !job.Attempts[n-1].before(k.round, k.attempt) {
 		return fmt.Errorf("%w: %v, after attempt %d of round %d", ErrBackwards, k, job.Attempts[n-1].Attempt, job.Attempts[n-1].Round)
 	}
 	entry := disclosure{Round: k.round, Attempt: k.attempt, State: r.digest, Charge: r.spec.Releases[k.round-1].Charge}
+	ofJob, err := job.spent()
+	if err != nil {
+		return err
+	}
 	spent, err := next.spent()
 	if err != nil {
 		return err
 	}
+	allowed := s.budget
 	if elsewhere {
 		entry.Outcome = Elsewhere
-	} else {
-		filter := accounting.Filter{Budget: s.budget}
-		if err := also(filter.Reserve(spent), filter.Reserve(entry.Charge)); err != nil {
-			refused := fmt.Errorf("%w of %v: %v are spent, and %v asks for %v", ErrCap, s.budget, spent, k, entry.Charge)
-			return also(refused, s.keep(next))
-		}
+		allowed = math.MaxUint64 // all that the record can sum up
+	}
+	var refused error
+	switch {
+	case !fits(r.spec.Budget, ofJob, entry.Charge):
+		refused = fmt.Errorf("%w of %v: %v are spent, and %v asks for %v", ErrBudget, r.spec.Budget, ofJob, k, entry.Charge)
+	case !fits(allowed, spent, entry.Charge):
+		refused = fmt.Errorf("%w of %v: %v are spent, and %v asks for %v", ErrCap, s.budget, spent, k, entry.Charge)
+	}
+	if refused != nil {
+		return also(refused, s.keep(next))
 	}
 	job.Attempts = append(job.Attempts, entry)
 	if err := s.save(next); err != nil {
@@ -171,6 +194,12 @@ func (s *syncing) charge(k attemptKey, r *release, next *record, elsewhere bool,
 	}
 	j.Outcome, j.Charge = entry.Outcome, entry.Charge
 	return nil
+}
+
+// fits reports whether a budget of which so much is spent has room for a charge.
+func fits(budget, spent, charge accounting.NanoRho) bool {
+	filter := accounting.Filter{Budget: budget}
+	return filter.Reserve(spent) == nil && filter.Reserve(charge) == nil
 }
 
 // contribute stores the noised contribution to a charged attempt.
@@ -225,6 +254,12 @@ func (s *syncing) deliver(k attemptKey, j *JobSummary) error {
 	if charged.Outcome != "" {
 		j.Outcome, j.Earlier = charged.Outcome, true
 		return s.outbox.remove(k)
+	}
+	// What waits may be from before the user narrowed Config.Trust: it stays.
+	if spec, err := s.library.spec(known.Jobs[k.job].Spec, nil); err == nil {
+		if err := s.trusts(spec); err != nil {
+			return err
+		}
 	}
 	update, err := s.outbox.get(k)
 	if errors.Is(err, ErrCorrupt) {

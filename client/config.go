@@ -3,6 +3,7 @@ package client
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
@@ -31,6 +32,9 @@ type Config struct {
 	// The models of those named are kept up to date also where this device took
 	// part in none of their rounds.
 	Jobs []string
+	// Trust are the trust modes of the jobs to take part in; jobs of another one are
+	// declined, and what waits to be sent to them stays. Empty is DefaultTrust.
+	Trust []rounds.Trust
 	// Accept declines a job by an error, after its claims were found to hold; nil
 	// accepts all.
 	Accept func(*rounds.Spec) error
@@ -62,6 +66,12 @@ type Config struct {
 
 	// before is the tests' way to fail or die at a step of files.
 	before func(step, path string) error
+}
+
+// DefaultTrust is every mode in which noise is added before a contribution leaves the
+// device. With rounds.TrustCentral none is: the servers see it as it is.
+func DefaultTrust() []rounds.Trust {
+	return []rounds.Trust{rounds.TrustDistributed, rounds.TrustLocal}
 }
 
 // Cap is an amount of privacy loss: (Epsilon, Delta)-DP towards everyone who sees
@@ -110,6 +120,14 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Accept == nil {
 		c.Accept = func(*rounds.Spec) error { return nil }
+	}
+	if len(c.Trust) == 0 {
+		c.Trust = DefaultTrust()
+	}
+	for _, mode := range c.Trust {
+		if !slices.Contains([]rounds.Trust{rounds.TrustDistributed, rounds.TrustCentral, rounds.TrustLocal}, mode) {
+			return c, &ConfigError{"trust", fmt.Sprintf("there is no mode %q", mode)}
+		}
 	}
 	if c.Wait < 0 || c.Wait > time.Minute {
 		return c, &ConfigError{"wait", fmt.Sprintf("%v is not from 0 to a minute", c.Wait)}

@@ -8,8 +8,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -159,6 +162,58 @@ func TestKilledAtEveryStep(t *testing.T) {
 		t.Errorf("%d members and %d contributions of %d users", s.Members("taste"), len(s.Arrived), users)
 	}
 	t.Logf("killed %d times", users-1)
+}
+
+// TestRenamedAndNotSynced: a contribution that was renamed into the outbox, which
+// could not be synced any more, is durable before it is sent, by the same device or
+// by its next life, and so is the record.
+func TestRenamedAndNotSynced(t *testing.T) {
+	for _, next := range []string{"sync", "life"} {
+		t.Run("next "+next, func(t *testing.T) {
+			s := newService(t, 1)
+			s.Create(parameters(), terms("taste"))
+			s.Begin("taste")
+			c := s.config(t.TempDir(), "ann")
+			outbox := filepath.Join(c.Dir, "outbox")
+			var mu sync.Mutex
+			failing, synced := true, map[string]bool{}
+			client.FailAt(&c, func(step, path string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if step == "sync-folder" && path == outbox && failing {
+					return syscall.EIO
+				}
+				synced[path] = synced[path] || step == "sync-folder"
+				return nil
+			})
+			d := open(t, c)
+			want(t, syncOne(t, d), "", syscall.EIO)
+			waiting, err := os.ReadDir(outbox)
+			if err != nil || len(waiting) != 1 || len(s.Arrived) != 0 {
+				t.Fatalf("%v, %v; %d contributions", waiting, err, len(s.Arrived))
+			}
+			mu.Lock()
+			failing = false
+			mu.Unlock()
+			if next == "life" {
+				d.Close()
+				clear(synced)
+				d = open(t, c)
+				if !synced[c.Dir] {
+					t.Error("the record may be lost")
+				}
+			}
+			s.InterruptWith(func(call, when string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if call == "submit" && when == "before" && !synced[outbox] {
+					t.Error("what is sent may be lost")
+				}
+				return nil
+			})
+			want(t, syncOne(t, d), client.Contributed)
+		})
+	}
 }
 
 // TestKilledWhileItSpeaks kills a device's process while the service holds its

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp/accounting"
 )
@@ -36,9 +37,9 @@ type Device struct {
 
 	turn        sync.Mutex // of Sync; what follows is its own
 	contributor local.Contributor
-	// passed are attempts that it will not take part in, until it is opened
-	// again.
-	passed map[attemptKey]error
+	// passed is, by job, the latest attempt that it will not take part in until it
+	// is opened again: only one is open at a time.
+	passed map[string]passed
 	index  uint64 // the highest that a server answered with
 
 	record atomic.Pointer[record] // written under turn
@@ -48,6 +49,12 @@ type Device struct {
 
 	predicting sync.RWMutex
 	fitted     map[string]*fitted // by job, once they were used
+}
+
+// passed is an attempt that was passed over, and why.
+type passed struct {
+	attemptKey
+	why error
 }
 
 // fitted is a personal model with the released model that it belongs to.
@@ -75,7 +82,7 @@ func Open(c Config) (*Device, error) {
 	}
 	d := &Device{
 		cfg: c, log: c.Logger, files: files{c.before}, library: c.Library,
-		passed: map[attemptKey]error{}, fitted: map[string]*fitted{},
+		passed: map[string]passed{}, fitted: map[string]*fitted{},
 	}
 	if d.budget, err = c.Cap.budget(); err != nil {
 		return nil, err
@@ -139,6 +146,10 @@ func (d *Device) enter() error {
 		if err := makeFolder(folder); err != nil {
 			return err
 		}
+	}
+	// The record that was read may not be durable yet; what follows relies on it.
+	if err := d.files.syncFolder(d.cfg.Dir); err != nil {
+		return err
 	}
 	if d.cfg.Seeded != nil {
 		d.log.Warn("the noise is seeded and protects nobody")
@@ -239,7 +250,12 @@ type Status struct {
 
 // JobStatus is what a device disclosed to one job.
 type JobStatus struct {
-	Job      string             `json:"job"`
+	Job string `json:"job"`
+	// Trust is the job's mode, and NMin the number of honest contributions in a sum
+	// that Epsilon relies on, unless Trust is local. They are in the specification:
+	// empty until the next Sync where its file is lost.
+	Trust    rounds.Trust       `json:"trust,omitempty"`
+	NMin     int                `json:"n_min,omitempty"`
 	Rounds   int                `json:"rounds"`   // that it disclosed to
 	Attempts int                `json:"attempts"` // at them
 	Counted  int                `json:"counted"`  // attempts that a server acknowledged
@@ -266,6 +282,9 @@ func (d *Device) Status() (*Status, error) {
 	}
 	for name, j := range r.Jobs {
 		job := JobStatus{Job: name, Attempts: len(j.Attempts), Delta: j.Delta, Released: j.Released, Of: j.Rounds, Model: -1}
+		if spec, err := d.library.spec(j.Spec, nil); err == nil {
+			job.Trust, job.NMin = spec.Trust, spec.NMin
+		}
 		last := 0
 		for _, a := range j.Attempts {
 			if a.Round != last {

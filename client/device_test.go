@@ -314,6 +314,75 @@ func TestCap(t *testing.T) {
 	want(t, syncOne(t, open(t, c)), "", client.ErrCap)
 }
 
+// TestBudget: however many attempts a server opens, the device discloses to a job
+// no more than the job's own budget, be its cap as high as it may.
+func TestBudget(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	c := s.config(t.TempDir(), "ann")
+	c.Cap.Epsilon = 1000
+	d := open(t, c)
+	for attempt := 1; ; attempt++ {
+		s.Begin("taste")
+		got := syncOne(t, d)
+		if got.Err != nil {
+			want(t, got, "", client.ErrBudget)
+			break
+		}
+		if attempt == 100 {
+			t.Fatal("there is no end to it")
+		}
+		s.Fail("taste")
+	}
+	charge := j.Spec.Releases[0].Charge
+	if st := onlyJob(t, d); st.NanoRho > j.Spec.Budget || st.NanoRho+charge <= j.Spec.Budget || st.Attempts != len(s.Arrived) {
+		t.Errorf("%+v, %d contributions, of a budget of %v", st, len(s.Arrived), j.Spec.Budget)
+	}
+}
+
+// TestCountedElsewhereTooOften: contributions that a server says were made elsewhere
+// are charged up to the job's budget, and the record stays one that can be read.
+func TestCountedElsewhereTooOften(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	c := s.config(t.TempDir(), "ann")
+	d := open(t, c)
+	for attempt := 1; ; attempt++ {
+		s.Begin("taste")
+		s.Count("taste", "ann")
+		got := syncOne(t, d)
+		if errors.Is(got.Err, client.ErrBudget) {
+			break
+		}
+		want(t, got, client.Elsewhere, client.ErrElsewhere)
+		if attempt == 100 {
+			t.Fatal("there is no end to it")
+		}
+	}
+	d.Close()
+	if st := onlyJob(t, open(t, c)); st.NanoRho > j.Spec.Budget || len(s.Arrived) != 0 {
+		t.Errorf("%+v, of a budget of %v", st, j.Spec.Budget)
+	}
+}
+
+// TestAbsurdBudget: a charge near the end of what can be counted is never recorded.
+func TestAbsurdBudget(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	j.Spec.Releases[0].Charge, j.Spec.Budget = 1<<63, 1<<63+1<<62
+	var err error
+	if j.Raw, err = json.Marshal(j.Spec); err != nil {
+		t.Fatal(err)
+	}
+	s.Begin("taste")
+	s.Count("taste", "ann")
+	d := open(t, s.config(t.TempDir(), "ann"))
+	want(t, syncOne(t, d), "", client.ErrSpec)
+	if st, err := d.Status(); err != nil || st.NanoRho != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
 // TestUnusableSamples: whatever is wrong with the samples, the device contributes
 // a noised vector like any other, and says so at home only.
 func TestUnusableSamples(t *testing.T) {
@@ -463,6 +532,22 @@ func TestWrongBytes(t *testing.T) {
 	}
 }
 
+// TestTooLarge: a model that no phone could hold is not asked for.
+func TestTooLarge(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste")).Size = 256<<20 + 1
+	s.Begin("taste")
+	s.InterruptWith(func(call, _ string) error {
+		if call == "state" {
+			t.Error("it was asked for")
+		}
+		return nil
+	})
+	c := s.config(t.TempDir(), "ann")
+	c.Patience = 50 * time.Millisecond
+	want(t, syncOne(t, open(t, c)), "", client.ErrTooLarge)
+}
+
 // TestLyingSpecification: claims are recomputed before anything is charged.
 func TestLyingSpecification(t *testing.T) {
 	s := newService(t, 1)
@@ -496,6 +581,29 @@ func TestAccept(t *testing.T) {
 	want(t, got, "", client.ErrUnknownJob)
 	if len(s.Arrived) != 0 {
 		t.Error("a contribution all the same")
+	}
+}
+
+// TestManyDeclined: a poll lists the latest declined attempt of a job, and not all
+// that ever were, of which a server takes so many only.
+func TestManyDeclined(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	c := s.config(t.TempDir(), "ann")
+	asked := 0
+	c.Accept = func(*rounds.Spec) error { asked++; return errors.New("not today") }
+	d := open(t, c)
+	for range 5 {
+		s.Begin("taste")
+		want(t, syncOne(t, d), "", client.ErrDeclined)
+		s.Fail("taste")
+	}
+	s.Begin("taste")
+	for range 3 {
+		want(t, syncOne(t, d), "", client.ErrDeclined)
+	}
+	if s.Known != 1 || asked != 6 {
+		t.Errorf("%d attempts were listed, %d looked at", s.Known, asked)
 	}
 }
 
@@ -558,8 +666,57 @@ func TestTrustModes(t *testing.T) {
 			term.Trust, term.NMin = trust, 10
 			s.Create(parameters(), term)
 			s.Begin("taste")
-			want(t, syncOne(t, open(t, s.config(t.TempDir(), "ann"))), client.Contributed)
+			c := s.config(t.TempDir(), "ann")
+			c.Trust = []rounds.Trust{trust}
+			d := open(t, c)
+			want(t, syncOne(t, d), client.Contributed)
+			if st := onlyJob(t, d); st.Trust != trust || st.NMin != 10 {
+				t.Errorf("%+v", st)
+			}
 		})
+	}
+}
+
+// TestCentralIsOptIn: a device that was not told otherwise sends nothing that has no
+// noise.
+func TestCentralIsOptIn(t *testing.T) {
+	s := newService(t, 1)
+	term := terms("taste")
+	term.Trust = rounds.TrustCentral
+	s.Create(parameters(), term)
+	s.Begin("taste")
+	got := syncOne(t, open(t, s.config(t.TempDir(), "ann")))
+	want(t, got, "", client.ErrDeclined)
+	if !strings.Contains(got.Err.Error(), "trust mode is central") || got.Charge != 0 || len(s.Arrived) != 0 {
+		t.Errorf("%+v, %d contributions", got, len(s.Arrived))
+	}
+}
+
+// TestTrustIsNarrowed: a contribution without noise that waits to be sent stays where
+// it is, once the user no longer trusts servers with it.
+func TestTrustIsNarrowed(t *testing.T) {
+	s := newService(t, 1)
+	term := terms("taste")
+	term.Trust = rounds.TrustCentral
+	s.Create(parameters(), term)
+	s.Begin("taste")
+	c := s.config(t.TempDir(), "ann")
+	c.Trust, c.Patience = []rounds.Trust{rounds.TrustCentral}, 50*time.Millisecond
+	client.FailAt(&c, func(step, path string) error {
+		if step == "sync-folder" && filepath.Base(path) == "outbox" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	d := open(t, c)
+	want(t, syncOne(t, d), "", syscall.EIO)
+	d.Close()
+	client.FailAt(&c, nil)
+	c.Trust = nil
+	d = open(t, c)
+	want(t, syncOne(t, d), "", client.ErrDeclined)
+	if st, err := d.Status(); err != nil || len(st.Pending) != 1 || len(s.Arrived) != 0 {
+		t.Errorf("%+v, %v; %d contributions", st, err, len(s.Arrived))
 	}
 }
 
@@ -774,6 +931,7 @@ func TestConfigMistakes(t *testing.T) {
 		"servers": func(c *client.Config) { c.Servers = []string{"localhost"} },
 		"samples": func(c *client.Config) { c.Samples = nil },
 		"cap":     func(c *client.Config) { c.Cap.Delta = 2 },
+		"trust":   func(c *client.Config) { c.Trust = []rounds.Trust{"blind"} },
 		"wait":    func(c *client.Config) { c.Wait = time.Hour },
 
 		"patience": func(c *client.Config) { c.Patience = -1 },

@@ -16,8 +16,10 @@
 //     before the first byte is, every retry sends the same bytes, and it goes
 //     once the server has acknowledged it, or the attempt is over.
 //   - Nothing is disclosed that is not in the device's own record, on disk
-//     before any noise is drawn, and what the record sums up to stays within
-//     the device's own Cap, over all jobs and failed attempts together.
+//     before any noise is drawn. What the record sums up to stays within the
+//     device's own Cap, over all jobs and failed attempts together, and for each
+//     job within the budget in its specification, however many attempts servers
+//     open.
 //   - It trains on what was released, and on nothing else: a specification's
 //     claims are recomputed (jobs.Check), a model's bytes have the digest that
 //     was announced, no version is ever followed by a lower one, and what was
@@ -29,9 +31,23 @@
 //     nothing that it sends: it contributes zeros then, rounded and noised like
 //     any contribution.
 //
-// With TrustCentral a job asks for contributions without noise, which the
-// receiving server adds. Whoever does not trust servers that far refuses such
-// jobs in Config.Accept.
+// # Whom it trusts
+//
+// A job's charge is the price of what its servers release; what a single server
+// sees of a device on the way there depends on the job's trust mode:
+//
+//   - rounds.TrustLocal: all the noise that is charged is in every contribution.
+//     Nobody is trusted.
+//   - rounds.TrustDistributed: a contribution carries one of n_min shares of it.
+//     The charge holds against those who see the sum, as long as at least n_min
+//     contributions in it carry their honest share. A device can verify neither
+//     n_min nor who else took part: n_min is the servers' promise. Servers see the
+//     single vector, weakly noised: against them its guarantee is that of one
+//     share, n_min times the charge.
+//   - rounds.TrustCentral: a contribution carries no noise, the server that
+//     receives it adds it. A device takes part only if Config.Trust says so.
+//
+// Status shows, job by job, the mode and the n_min that were relied on.
 //
 // # Policy
 //

@@ -13,14 +13,19 @@ import (
 var (
 	// ErrCap says that a contribution would disclose more than Config.Cap allows.
 	ErrCap = errors.New("beyond the device's cap")
+	// ErrBudget says that the servers ask for more attempts at a job than the budget
+	// in its specification pays for. Honest ones stop before.
+	ErrBudget = errors.New("beyond the job's own budget")
 	// ErrSpec says that a job's specification is malformed, or claims what a
 	// recomputation does not confirm.
 	ErrSpec = errors.New("the job's specification does not hold")
-	// ErrDeclined says that Config.Accept refused a job.
+	// ErrDeclined says that Config.Trust or Config.Accept refused a job.
 	ErrDeclined = errors.New("the job was declined")
 	// ErrDigest says that bytes are not those that were announced, or no state
 	// of their job.
 	ErrDigest = errors.New("not what was announced")
+	// ErrTooLarge says that a model is larger than a device takes, 256 MiB.
+	ErrTooLarge = errors.New("too large for a device")
 	// ErrTwoHistories says that a server shows another specification or another
 	// model than was seen before under the same name and version. One of the two
 	// histories is false; the device takes no part in the job.

@@ -34,14 +34,8 @@ func Example() {
 		Jobs:     []string{"meals"},
 		// What this user's device may disclose, over all jobs and for ever.
 		Cap: client.Cap{Epsilon: 4, Delta: 1e-6},
-		// The servers need not be trusted with single contributions that have no
-		// noise.
-		Accept: func(s *rounds.Spec) error {
-			if s.Trust == rounds.TrustCentral {
-				return errors.New("the servers would see my contribution")
-			}
-			return nil
-		},
+		// Nobody is trusted with a contribution that has less than all of its noise.
+		Trust:  []rounds.Trust{rounds.TrustLocal},
 		Logger: slog.Default(),
 		Report: func(s *client.Summary) {
 			for _, j := range s.Jobs {

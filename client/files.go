@@ -12,7 +12,8 @@ import (
 // as it is after, and nothing between.
 type files struct {
 	// before, if set, is asked before every step of a change: tests fail there,
-	// or die. A step is create, write, sync, rename, sync-folder or remove.
+	// or die. A step is create, write, sync, rename or remove of a file, or
+	// sync-folder of a folder.
 	before func(step, path string) error
 }
 
@@ -61,10 +62,16 @@ func (f files) write(path string, data []byte) (err error) {
 	if err := os.Rename(temporary, path); err != nil {
 		return err
 	}
+	return f.syncFolder(filepath.Dir(path))
+}
+
+// syncFolder returns when the names in a folder would survive a power failure: also
+// those that an earlier life gave, which was killed between a rename and this.
+func (f files) syncFolder(path string) error {
 	if err := f.step("sync-folder", path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return syncFolder(path)
 }
 
 func (f files) remove(path string) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client/local"
+	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/noise"
 )
 
@@ -155,11 +156,19 @@ func (l *Library) fetchSpec(fetch func() ([]byte, error)) (*jobSpec, error) {
 	return l.spec(sha256.Sum256(data), func() ([]byte, error) { return data, nil })
 }
 
+// largestBudget is a rho of a million, beyond any privacy. It keeps the sum over
+// the jobs of a lifetime within what can be counted, and a server that lies about
+// contributions made elsewhere from filling the record up at once.
+const largestBudget accounting.NanoRho = 1e15
+
 // parseSpec fails with ErrSpec.
 func parseSpec(data []byte) (*jobSpec, error) {
 	s, err := rounds.ParseSpec(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
+	}
+	if s.Budget > largestBudget {
+		return nil, fmt.Errorf("%w: a budget of %v protects nobody", ErrSpec, s.Budget)
 	}
 	p, err := jobs.Check(s)
 	if err != nil {

@@ -28,8 +28,9 @@ const (
 	// chunk is the size of the pieces of a large contribution; what fits one goes
 	// in a single call.
 	chunk = 256 << 10
-	// largestState is the most bytes that a released model may have.
-	largestState = 1 << 30
+	// largestState is the most bytes that a released model may have: what a phone
+	// can hold, about ten million numbers.
+	largestState = 256 << 20
 
 	// try is how long one server has to answer; a transfer has a second more for
 	// every slowest bytes.
@@ -228,10 +229,11 @@ func (s *servers) latest(ctx context.Context, job string, index uint64) (out *un
 }
 
 // state fetches a released state; what arrived before a connection broke is not
-// asked for again. Fails with ErrDigest if it is longer than was announced.
+// asked for again. Fails with ErrTooLarge before it asks, or with ErrDigest if it is
+// longer than was announced.
 func (s *servers) state(ctx context.Context, job string, version int, d digest, size, index uint64) ([]byte, error) {
 	if size > largestState {
-		return nil, fmt.Errorf("%w: a model of %d bytes", ErrDigest, size)
+		return nil, fmt.Errorf("%w: a model of %d bytes, of at most %d", ErrTooLarge, size, largestState)
 	}
 	var data []byte
 	err := s.call(ctx, transferTime(size), func(ctx context.Context, n node) error {

@@ -104,6 +104,13 @@ func (s *syncing) run(wait time.Duration) error {
 	if err != nil {
 		return err
 	}
+	if len(pending) > 0 {
+		// What an earlier Sync, or life, renamed and could not sync may not be
+		// durable: if it were sent and then lost, a second one could be made.
+		if err := s.files.syncFolder(s.outbox.folder); err != nil {
+			return err
+		}
+	}
 	for _, k := range pending {
 		j := s.job(k.job)
 		j.Round, j.Attempt = k.round, k.attempt
@@ -159,19 +166,26 @@ func (d *Device) wanted(job string) bool {
 	return len(d.cfg.Jobs) == 0 || slices.Contains(d.cfg.Jobs, job)
 }
 
-// known is what need not be shown again.
+// mostKnown is how many attempts a server takes in one poll.
+const mostKnown = 4096
+
+// known is what need not be shown again: of each job that is not released to its
+// end the latest attempt that is settled, and the latest that was passed over.
 func (d *Device) known() []*undertonev1.Participation {
 	var out []*undertonev1.Participation
 	add := func(k attemptKey) {
+		if len(out) == mostKnown {
+			return
+		}
 		out = append(out, &undertonev1.Participation{Job: k.job, Round: uint32(k.round), Attempt: uint32(k.attempt)})
 	}
 	for name, j := range d.record.Load().Jobs {
-		if n := len(j.Attempts); n > 0 && j.Attempts[n-1].Outcome != "" {
+		if n := len(j.Attempts); n > 0 && j.Attempts[n-1].Outcome != "" && j.Released < j.Rounds {
 			add(attemptKey{name, j.Attempts[n-1].Round, j.Attempts[n-1].Attempt})
 		}
 	}
-	for k := range d.passed {
-		add(k)
+	for _, p := range d.passed {
+		add(p.attemptKey)
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
+	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client"
 	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp/noise"
@@ -110,7 +111,8 @@ func (s *service) sync(ctx context.Context, u *unit, job string, round, i int, t
 	device, err := client.Open(client.Config{
 		Dir:     filepath.Join(s.dir, job, fmt.Sprint(i)),
 		Servers: rotated(s.cluster.Servers(), i), Bearer: s.bearers[i], Jobs: []string{job}, Library: s.library,
-		Cap: client.Cap{Epsilon: float64(u.epsilon), Delta: u.cfg.Delta},
+		Trust: []rounds.Trust{rounds.Trust(u.cfg.Trust)},
+		Cap:   client.Cap{Epsilon: float64(u.epsilon), Delta: u.cfg.Delta},
 		Samples: func(string, int) (local.Samples, error) {
 			u.pop.Train(i, train)
 			return *train, nil

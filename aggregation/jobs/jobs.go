@@ -17,6 +17,13 @@
 // and Charge is at least that. Check compares the two as integers, without a
 // float in between; noise that more than NMin members add is not counted.
 //
+// That is the price of the sum, towards those who see no more than it, and as long
+// as NMin contributions in it carry their honest noise; with TrustLocal it is that
+// of each contribution as well. With TrustDistributed a single contribution is
+// noised by its share alone, NMin times as dear towards the servers that see it,
+// and no client can verify NMin, or who else is in the sum. With TrustCentral the
+// servers see it without noise.
+//
 // There is one method so far, AMHT-LRS (package lowrank, and client/local for
 // the client's half).
 package jobs

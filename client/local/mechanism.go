@@ -16,7 +16,9 @@ import (
 // Encode gives z + e, where z are integers with ||z||_2 <= L, whatever the
 // samples are (dp.Lattice), and e is discrete Gaussian noise in every
 // coordinate, independent of z and of all other devices'. What is released is
-// the sum over at least NMin devices. One device's z moves it by at most L, so
+// the sum over at least NMin devices, of which the device knows by the servers'
+// word alone: with TrustDistributed the charge holds as long as NMin contributions
+// in the sum carry their honest share of the noise. One device's z moves it by at most L, so
 // that with sigma^2 the variance of all the noise in it, and factor that of the
 // adjacency, it is rho-zCDP with rho = factor^2 L^2 / 2 sigma^2, which is the
 // release's charge (package jobs recomputes it). Who sees z + e alone sees it

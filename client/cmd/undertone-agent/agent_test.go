@@ -30,7 +30,7 @@ type key struct{}
 // what it shows. Scripts have a service at $SERVER, certificates of ann, bob and an
 // operator in certificates/, and these commands:
 //
-//	job NAME         makes a job of 3 items and a constant, of 3 rounds
+//	job NAME [TRUST] makes a job of 3 items and a constant, of 3 rounds
 //	begin NAME       opens its next attempt
 //	release NAME     ends the round with the next model
 //	members NAME N   holds that N devices are in the open attempt's sum
@@ -49,8 +49,12 @@ func TestScripts(t *testing.T) {
 					Config:   lowrank.Config{Dim: 4, Rank: 1, Features: lowrank.OneHot, Centred: true, Update: lowrank.Gradient, Rounds: 1},
 					Sparsity: 1,
 				}
+				trust := rounds.TrustDistributed
+				if len(args) > 1 {
+					trust = rounds.Trust(args[1])
+				}
 				on(ts).Create(p, jobs.Terms{
-					Job: args[0], Epsilon: 4, Delta: 1e-6, Adjacency: dp.ZeroOut, Trust: rounds.TrustDistributed,
+					Job: args[0], Epsilon: 4, Delta: 1e-6, Adjacency: dp.ZeroOut, Trust: trust,
 					NMin: 1, RoundSize: 100, Deadline: time.Hour,
 				})
 			},

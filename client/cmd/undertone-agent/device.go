@@ -254,14 +254,18 @@ func statusCommand() *cobra.Command {
 
 func printStatus(w io.Writer, s *client.Status) error {
 	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "JOB\tROUNDS\tATTEMPTS\tCOUNTED\tRHO\tEPSILON\tDELTA\tMODEL\tRELEASED")
+	fmt.Fprintln(table, "JOB\tTRUST\tN_MIN\tROUNDS\tATTEMPTS\tCOUNTED\tRHO\tEPSILON\tDELTA\tMODEL\tRELEASED")
 	for _, j := range s.Jobs {
 		model := "none"
 		if j.Model >= 0 {
 			model = strconv.Itoa(j.Model)
 		}
-		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%.6g\t%.4g\t%.3g\t%s\t%d of %d\n",
-			j.Job, j.Rounds, j.Attempts, j.Counted, j.NanoRho.Rho(), j.Epsilon, j.Delta, model, j.Released, j.Of)
+		trust, nMin := "unknown", "unknown"
+		if j.Trust != "" {
+			trust, nMin = string(j.Trust), strconv.Itoa(j.NMin)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%d\t%.6g\t%.4g\t%.3g\t%s\t%d of %d\n",
+			j.Job, trust, nMin, j.Rounds, j.Attempts, j.Counted, j.NanoRho.Rho(), j.Epsilon, j.Delta, model, j.Released, j.Of)
 	}
 	err := table.Flush()
 	fmt.Fprintf(w, "disclosed in all: %v, epsilon %.4g at delta %.3g; cap: epsilon %g at delta %.3g, of which %v is left\n",

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -130,7 +129,7 @@ func (f *flags) network() *pflag.FlagSet {
 func (f *flags) consent() *pflag.FlagSet {
 	fl := commandline.Part("Taking part")
 	fl.StringSliceVar(&f.jobs, "job", nil, "only in these `jobs` (default: all that are open)")
-	fl.StringSliceVar(&f.trust, "trust", nil, "only in these trust `modes`: "+strings.Join(trustModes, ", ")+" (default: all)")
+	fl.StringSliceVar(&f.trust, "trust", nil, "only in these trust `modes`: "+strings.Join(trustModes, ", ")+"; with central, servers see what is sent without noise (default: distributed, local)")
 	return fl
 }
 
@@ -147,14 +146,7 @@ func (f *flags) config(stderr io.Writer) (client.Config, error) {
 		if !slices.Contains(trustModes, mode) {
 			return c, commandline.Flagf("trust", "%q is none of %s", mode, strings.Join(trustModes, ", "))
 		}
-	}
-	if len(f.trust) > 0 {
-		c.Accept = func(s *rounds.Spec) error {
-			if !slices.Contains(f.trust, string(s.Trust)) {
-				return fmt.Errorf("its trust mode is %s", s.Trust)
-			}
-			return nil
-		}
+		c.Trust = append(c.Trust, rounds.Trust(mode))
 	}
 	if f.logLevel != "" && f.logLevel != "off" {
 		var level slog.Level

@@ -5,6 +5,7 @@ package contract
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -43,6 +44,7 @@ type Service struct {
 	// client, job, round and attempt.
 	Arrived map[string][]byte
 	Copies  int // of contributions, counting every retry
+	Known   int // attempts that the last poll listed
 
 	interrupt func(call, when string) error
 }
@@ -52,6 +54,7 @@ type Job struct {
 	Raw     []byte // the specification
 	Spec    *rounds.Spec
 	States  [][]byte // released
+	Size    uint64   // of the last of them, as Poll claims it; 0: what it is
 	Attempt int
 	open    bool
 	members map[string]bool
@@ -107,6 +110,13 @@ func (s *Service) Begin(name string) {
 	j.Attempt++
 	j.open, j.members, j.sum = true, map[string]bool{}, make([]int64, j.Spec.Releases[len(j.States)-1].Length)
 	s.Index++
+}
+
+// Count has a client in the open attempt's sum that sent nothing.
+func (s *Service) Count(name, client string) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Jobs[name].members[client] = true
 }
 
 // Fail ends the attempt without a release.
@@ -206,6 +216,7 @@ func (s *Service) Poll(ctx context.Context, r *undertonev1.PollRequest) (*undert
 func (s *Service) work(who string, r *undertonev1.PollRequest) (out *undertonev1.PollResponse, fresh bool, err error) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
+	s.Known = len(r.GetKnown())
 	if err := s.behind(r.GetMinIndex()); err != nil {
 		return nil, false, err
 	}
@@ -218,7 +229,7 @@ func (s *Service) work(who string, r *undertonev1.PollRequest) (out *undertonev1
 		digest := sha256.Sum256(state)
 		out.Work = append(out.Work, &undertonev1.Work{
 			Job: name, Round: uint32(len(j.States)), Attempt: uint32(j.Attempt),
-			SpecDigest: spec[:], StateDigest: digest[:], StateSize: uint64(len(state)),
+			SpecDigest: spec[:], StateDigest: digest[:], StateSize: cmp.Or(j.Size, uint64(len(state))),
 			RemainingMs: 3_600_000, Counted: j.members[who],
 		})
 		fresh = fresh || !slices.ContainsFunc(r.GetKnown(), func(p *undertonev1.Participation) bool {

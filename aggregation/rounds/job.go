@@ -26,6 +26,7 @@ type job struct {
 	latest   Blob
 	filter   accounting.Filter
 	attempts []Attempt
+	era      int // the machine's
 
 	// Of the open attempt. Once it is closed, sum never changes: it is dropped,
 	// not used again, and so may be shared.
@@ -79,11 +80,17 @@ func (j *job) isOpen() bool {
 // next is the attempt that comes after the last one, unless that is open or
 // the job is finished.
 func (j *job) next() Attempt {
-	a := Attempt{Round: j.released + 1, Attempt: 1, Phase: Collecting, Charge: j.current().Charge}
-	if last := j.last(); last != nil && last.Round == a.Round {
-		a.Attempt += last.Attempt
+	return Attempt{Round: j.released + 1, Attempt: j.nextNumber(), Phase: Collecting, Charge: j.current().Charge}
+}
+
+// nextNumber is the number of the next attempt at the round after those
+// released. They count from 1, or from where the era begins.
+func (j *job) nextNumber() int {
+	first := j.era*eraAttempts + 1
+	if last := j.last(); last != nil && last.Round == j.released+1 {
+		return max(first, last.Attempt+1)
 	}
-	return a
+	return first
 }
 
 // current is the release of the round after those released: that of the open

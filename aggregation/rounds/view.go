@@ -43,6 +43,9 @@ type JobView struct {
 	Spent    accounting.NanoRho
 	// Attempts are all that were opened, in order; the last one may be open.
 	Attempts []Attempt
+	// Next is the number of the attempt that comes next: at the round after those
+	// released, once no attempt is open.
+	Next int
 }
 
 // Phase of an attempt.

@@ -39,7 +39,7 @@ type State struct {
 func WriteSnapshot(w io.Writer, s *State) error {
 	out := &recordWriter{w: bufio.NewWriterSize(w, piece), sum: sha256.New()}
 	out.put(&undertonev1.SnapshotRecord{Record: &undertonev1.SnapshotRecord_Header{Header: &undertonev1.SnapshotHeader{
-		Version: SnapshotVersion, Index: s.Index, Hash: s.Hash[:],
+		Version: SnapshotVersion, Index: s.Index, Hash: s.Hash[:], Era: uint32(s.Snapshot.Era),
 	}}})
 	const ids = piece / len(rounds.ClientID{})
 	for c := s.Snapshot.Clients; len(c) > 0; {
@@ -124,7 +124,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	case h.GetVersion() > SnapshotVersion:
 		return nil, fmt.Errorf("snapshot of version %d: %w", h.GetVersion(), ErrNewer)
 	}
-	b := builder{snapshot: &rounds.Snapshot{}}
+	b := builder{snapshot: &rounds.Snapshot{Era: int(h.GetEra())}}
 	s := &State{Index: h.GetIndex(), Snapshot: b.snapshot}
 	if s.Hash, err = digest(h.GetHash()); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)

@@ -65,9 +65,6 @@ func (p Parameters) WithDefaults() Parameters {
 	return p
 }
 
-// maxCoordinates bounds one contribution: 256 MiB of integers.
-const maxCoordinates = 1 << 25
-
 // Validate returns the first mistake as a *TermError, or nil.
 func (p *Parameters) Validate() error {
 	if err := p.Config.Validate(); err != nil {
@@ -79,8 +76,12 @@ func (p *Parameters) Validate() error {
 		return termError("sparsity", "%d is not from 0 to the %d features", p.Sparsity, p.Dim)
 	}
 	for _, phase := range p.Phases() {
-		if n := p.Layout(phase.Kind).Len(); n > maxCoordinates {
-			return termError("update", "%s sends %d numbers a user for %d features and rank %d; at most %d", p.Update, n, p.Dim, p.Rank, maxCoordinates)
+		if n := p.Layout(phase.Kind).Len(); n > rounds.MaxLength {
+			flag, what := "dim", phase.Kind
+			if phase.Kind == lowrank.Refine && p.Update == lowrank.LeastSquares {
+				flag, what = "update", lowrank.Kind(p.Update)
+			}
+			return termError(flag, "%s sends %d numbers a user for %d features and rank %d; at most %d", what, n, p.Dim, p.Rank, rounds.MaxLength)
 		}
 	}
 	return nil

@@ -8,14 +8,16 @@
 // For each release: contributions are integer vectors z, ||z||_2 <= Bound, which
 // dp.Lattice.Encode guarantees; each one carries discrete Gaussian noise of
 // parameter sigma, and NMin of them together N_Z(0, NMin sigma^2), up to the
-// distance at noise.Share (with TrustLocal, each one carries N_Z(0, sigma^2) and
-// that alone is counted). Then the release is rho-zCDP with
+// closeness at noise.Share (with TrustLocal, each one carries N_Z(0, sigma^2) and
+// that alone is counted, without a closeness). Then the release is rho-zCDP with
 //
-//	rho = factor^2 Bound^2 / (2 NMin sigma^2),
+//	sqrt(2 rho) = factor Bound / (sqrt(NMin) sigma) + closeness sqrt(Length),
 //
-// factor being that of the adjacency (Canonne, Kamath, Steinke 2020, theorem 4),
-// and Charge is at least that. Check compares the two as integers, without a
-// float in between; noise that more than NMin members add is not counted.
+// factor being that of the adjacency (Canonne, Kamath, Steinke 2020, theorem 4).
+// Check takes no closeness of more than 10^-12 of the first term, and compares
+// Charge and the first term, with 10^-11 of rho on top, as integers, without a
+// float in between: so Charge is at least rho. Noise that more than NMin members
+// add is not counted.
 //
 // There is one method so far, AMHT-LRS (package lowrank, and client/local for
 // the client's half).

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/big"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/noise"
 )
 
 func parameters() jobs.Parameters {
@@ -106,6 +108,48 @@ func TestNewSpendsWhatWasAskedFor(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestChargePaysForTheCloseness holds Charge against rho, closeness included, in
+// floats of 200 bits, for the most closeness that is taken.
+func TestChargePaysForTheCloseness(t *testing.T) {
+	wide := func(x float64) *big.Float { return new(big.Float).SetPrec(200).SetFloat64(x) }
+	dearest := 0.0
+	for i := range 400 {
+		p, term := parameters(), terms()
+		p.Rounds = 2
+		term.NMin = 1000 + 41*i
+		term.RoundSize = term.NMin
+		term.Adjacency = []dp.Adjacency{dp.ZeroOut, dp.ReplaceOne}[i%2]
+		spec, err := jobs.New(p, term)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range spec.Releases {
+			_, closeness, err := noise.Share(noise.Sigma(math.Sqrt(float64(spec.NMin))*float64(r.Sigma)), spec.NMin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total := wide(float64(spec.NMin))
+			total.Sqrt(total).Mul(total, wide(r.Sigma.Float64()))
+			cost := wide(spec.Adjacency.SensitivityFactor() * float64(r.Bound))
+			cost.Quo(cost, total)
+			most := new(big.Float).Mul(cost, wide(1e-12))
+			if more := wide(closeness * math.Sqrt(float64(r.Length))); more.Cmp(most) > 0 {
+				t.Fatalf("release of %s: a closeness of %v", r.Kind, more)
+			}
+			cost.Add(cost, most)
+			cost.Mul(cost, cost).Quo(cost, wide(2e-9))
+			if cost.Cmp(wide(float64(r.Charge))) > 0 {
+				t.Fatalf("%d clients: a release of %s costs %.3f nano-rho, and is charged %d", term.NMin, r.Kind, cost, uint64(r.Charge))
+			}
+			part, _ := new(big.Float).Quo(cost, wide(float64(r.Charge))).Float64()
+			dearest = max(dearest, part)
+		}
+	}
+	if dearest < 1-2e-11 {
+		t.Errorf("at most %v of a charge is used", dearest)
+	}
 }
 
 // TestSpare holds that the budget has room for the failed attempts it was asked

@@ -202,7 +202,7 @@ func leastSigma(s *rounds.Spec, r *rounds.Release) (noise.Sigma, error) {
 	if err != nil {
 		return 0, err
 	}
-	z *= s.Adjacency.SensitivityFactor()
+	z *= s.Adjacency.SensitivityFactor() * math.Sqrt(1+1.0/margin)
 	total, err := noise.SigmaAtLeast(z * float64(r.Bound))
 	if err != nil {
 		return 0, err
@@ -220,9 +220,14 @@ func leastSigma(s *rounds.Spec, r *rounds.Release) (noise.Sigma, error) {
 	return r.Sigma, addUp(s, r)
 }
 
+// margin is the part of a release's cost that its charge covers on top: one in so
+// many. It is what a sum of shares may cost more than one discrete Gaussian.
+const margin = 100_000_000_000
+
 // addUp returns nil if a sum of so many shares is as good as one discrete
-// Gaussian: what the distance adds to sqrt(2 rho) has to vanish beside what
-// rounding up the charge has left.
+// Gaussian: if what the distance adds to sqrt(2 rho) is at most 10^-12 of it. Then
+// rho is larger by 2 10^-12 and a little, a fifth of the margin; the rest is far
+// more than the floats here can be off.
 func addUp(s *rounds.Spec, r *rounds.Release) error {
 	n := parts(s)
 	if n == 1 {
@@ -241,7 +246,7 @@ func addUp(s *rounds.Spec, r *rounds.Release) error {
 
 // pays reports whether the charge covers the release: whether
 //
-//	Charge 10^-9 >= factor^2 Bound^2 / (2 n (Sigma 2^-20)^2),
+//	Charge 10^-9 >= (1 + 1/margin) factor^2 Bound^2 / (2 n (Sigma 2^-20)^2),
 //
 // in integers.
 func pays(s *rounds.Spec, r *rounds.Release) bool {
@@ -253,8 +258,8 @@ func pays(s *rounds.Spec, r *rounds.Release) bool {
 		return out
 	}
 	factor := uint64(s.Adjacency.SensitivityFactor())
-	paid := integer(uint64(r.Charge), 2, uint64(parts(s)), uint64(r.Sigma), uint64(r.Sigma))
-	cost := integer(factor, factor, r.Bound, r.Bound, 1e9, 1<<40)
+	paid := integer(uint64(r.Charge), 2, uint64(parts(s)), uint64(r.Sigma), uint64(r.Sigma), margin)
+	cost := integer(factor, factor, r.Bound, r.Bound, 1e9, 1<<40, margin+1)
 	return paid.Cmp(cost) >= 0
 }
 

@@ -7,8 +7,8 @@ import "fmt"
 // time begins an era, whose attempts have numbers of their own, so that an attempt
 // is never taken for another one of the same round.
 const (
-	eraAttempts = 1_000_000 // more than a job opens in an era
-	maxEra      = 4000      // so that an attempt's number fits 32 bits
+	eraAttempts = 1_000_000 // above maxAttempts
+	maxEra      = 2000      // so that an attempt's number fits an int of 32 bits
 )
 
 // Why attempts fail that were open in a backup.

@@ -61,7 +61,7 @@ func TestAnew(t *testing.T) {
 func TestRestoreRefusesEras(t *testing.T) {
 	for _, spoil := range []func(s *rounds.Snapshot){
 		func(s *rounds.Snapshot) { s.Era = -1 },
-		func(s *rounds.Snapshot) { s.Era = 4001 },
+		func(s *rounds.Snapshot) { s.Era = 2001 },
 		func(s *rounds.Snapshot) { s.Jobs[1].Attempts[1].Attempt = 1_000_001 },
 		func(s *rounds.Snapshot) { s.Era, s.Jobs[1].Attempts[1].Attempt = 1, 1_000_002 },
 	} {

@@ -14,6 +14,11 @@ import (
 	"github.com/undertone-fl/undertone/dp/accounting"
 )
 
+// maxAttempts bounds a job's attempts, which are all kept, with why they failed: it
+// is eight times the most rounds, and at 1.2 KB each they fit one record of a
+// snapshot.
+const maxAttempts = 1 << 15
+
 // job is a job's state. At most its last attempt is open: collecting or closed.
 type job struct {
 	spec *Spec
@@ -51,7 +56,7 @@ func (j *job) state() JobState {
 	switch {
 	case j.finished():
 		return Finished
-	case !j.isOpen() && j.next().Charge > j.filter.Remaining():
+	case !j.isOpen() && (len(j.attempts) >= maxAttempts || j.next().Charge > j.filter.Remaining()):
 		return Exhausted
 	case j.paused():
 		return Paused
@@ -137,6 +142,9 @@ func (j *job) open(round, attempt int) *Refusal {
 		return refuse(NotRunning, "round %d may not be opened yet", round)
 	}
 	next := j.next()
+	if len(j.attempts) >= maxAttempts {
+		return refuse(NoBudget, "%v: a job has %d attempts at most", next, maxAttempts)
+	}
 	if err := j.filter.Reserve(next.Charge); err != nil {
 		return refuse(NoBudget, "%v costs %d nano-rho, and %d of %d are left",
 			next, uint64(next.Charge), uint64(j.filter.Remaining()), uint64(j.filter.Budget))

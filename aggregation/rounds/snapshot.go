@@ -197,6 +197,8 @@ func (j *job) replay(a Attempt) error {
 		return errors.New("every round is released")
 	case j.isOpen():
 		return errors.New("another attempt is open")
+	case len(j.attempts) >= maxAttempts:
+		return fmt.Errorf("a job has %d attempts at most", maxAttempts)
 	}
 	if next := j.next(); a.Round != next.Round || a.Attempt != next.Attempt || a.Charge != next.Charge {
 		return fmt.Errorf("%v comes next, with a charge of %d nano-rho", next, uint64(next.Charge))

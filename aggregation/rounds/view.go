@@ -14,7 +14,7 @@ const (
 	Paused    JobState = iota + 1 // no round may be opened before the next Run
 	Running                       // rounds may be opened
 	Finished                      // every round is released
-	Exhausted                     // the budget has no room for the next attempt
+	Exhausted                     // the budget has no room for the next attempt, or there were too many
 )
 
 var jobStates = [...]string{Paused: "paused", Running: "running", Finished: "finished", Exhausted: "exhausted"}

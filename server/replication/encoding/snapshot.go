@@ -11,6 +11,7 @@ import (
 	"io"
 
 	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/accounting"
@@ -23,8 +24,8 @@ const (
 	SnapshotVersion = 1
 	// piece is how much of a list or of a blob one record carries.
 	piece = 256 << 10
-	// maxRecord bounds a record that is read. A job with its attempts and its
-	// members, of which a million take 125 KB, is the largest there is.
+	// maxRecord bounds a record. A job with its attempts, at most 40 MB of them, and
+	// its members, of which a million take 125 KB, is the largest there is.
 	maxRecord = 64 << 20
 )
 
@@ -72,6 +73,9 @@ type recordWriter struct {
 }
 
 func (w *recordWriter) put(r *undertonev1.SnapshotRecord) {
+	if n := proto.Size(r); w.err == nil && n > maxRecord {
+		w.err = fmt.Errorf("snapshot: a record of %d bytes, and may have %d", n, maxRecord)
+	}
 	if w.err == nil {
 		_, w.err = protodelim.MarshalTo(io.MultiWriter(w.w, w.sum), r)
 	}

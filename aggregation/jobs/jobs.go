@@ -8,14 +8,16 @@
 // For each release: contributions are integer vectors z, ||z||_2 <= Bound, which
 // dp.Lattice.Encode guarantees; each one carries discrete Gaussian noise of
 // parameter sigma, and NMin of them together N_Z(0, NMin sigma^2), up to the
-// distance at noise.Share (with TrustLocal, each one carries N_Z(0, sigma^2) and
-// that alone is counted). Then the release is rho-zCDP with
+// closeness at noise.Share (with TrustLocal, each one carries N_Z(0, sigma^2) and
+// that alone is counted, without a closeness). Then the release is rho-zCDP with
 //
-//	rho = factor^2 Bound^2 / (2 NMin sigma^2),
+//	sqrt(2 rho) = factor Bound / (sqrt(NMin) sigma) + closeness sqrt(Length),
 //
-// factor being that of the adjacency (Canonne, Kamath, Steinke 2020, theorem 4),
-// and Charge is at least that. Check compares the two as integers, without a
-// float in between; noise that more than NMin members add is not counted.
+// factor being that of the adjacency (Canonne, Kamath, Steinke 2020, theorem 4).
+// Check takes no closeness of more than 10^-12 of the first term, and compares
+// Charge and the first term, with 10^-11 of rho on top, as integers, without a
+// float in between: so Charge is at least rho. Noise that more than NMin members
+// add is not counted.
 //
 // That is the price of the sum, towards those who see no more than it, and as long
 // as NMin contributions in it carry their honest noise; with TrustLocal it is that
@@ -72,9 +74,6 @@ func (p Parameters) WithDefaults() Parameters {
 	return p
 }
 
-// maxCoordinates bounds one contribution: 256 MiB of integers.
-const maxCoordinates = 1 << 25
-
 // Validate returns the first mistake as a *TermError, or nil.
 func (p *Parameters) Validate() error {
 	if err := p.Config.Validate(); err != nil {
@@ -86,8 +85,12 @@ func (p *Parameters) Validate() error {
 		return termError("sparsity", "%d is not from 0 to the %d features", p.Sparsity, p.Dim)
 	}
 	for _, phase := range p.Phases() {
-		if n := p.Layout(phase.Kind).Len(); n > maxCoordinates {
-			return termError("update", "%s sends %d numbers a user for %d features and rank %d; at most %d", p.Update, n, p.Dim, p.Rank, maxCoordinates)
+		if n := p.Layout(phase.Kind).Len(); n > rounds.MaxLength {
+			flag, what := "dim", phase.Kind
+			if phase.Kind == lowrank.Refine && p.Update == lowrank.LeastSquares {
+				flag, what = "update", lowrank.Kind(p.Update)
+			}
+			return termError(flag, "%s sends %d numbers a user for %d features and rank %d; at most %d", what, n, p.Dim, p.Rank, rounds.MaxLength)
 		}
 	}
 	return nil

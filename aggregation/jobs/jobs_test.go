@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/big"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/noise"
 )
 
 func parameters() jobs.Parameters {
@@ -108,6 +110,48 @@ func TestNewSpendsWhatWasAskedFor(t *testing.T) {
 	})
 }
 
+// TestChargePaysForTheCloseness holds Charge against rho, closeness included, in
+// floats of 200 bits, for the most closeness that is taken.
+func TestChargePaysForTheCloseness(t *testing.T) {
+	wide := func(x float64) *big.Float { return new(big.Float).SetPrec(200).SetFloat64(x) }
+	dearest := 0.0
+	for i := range 400 {
+		p, term := parameters(), terms()
+		p.Rounds = 2
+		term.NMin = 1000 + 41*i
+		term.RoundSize = term.NMin
+		term.Adjacency = []dp.Adjacency{dp.ZeroOut, dp.ReplaceOne}[i%2]
+		spec, err := jobs.New(p, term)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range spec.Releases {
+			_, closeness, err := noise.Share(noise.Sigma(math.Sqrt(float64(spec.NMin))*float64(r.Sigma)), spec.NMin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total := wide(float64(spec.NMin))
+			total.Sqrt(total).Mul(total, wide(r.Sigma.Float64()))
+			cost := wide(spec.Adjacency.SensitivityFactor() * float64(r.Bound))
+			cost.Quo(cost, total)
+			most := new(big.Float).Mul(cost, wide(1e-12))
+			if more := wide(closeness * math.Sqrt(float64(r.Length))); more.Cmp(most) > 0 {
+				t.Fatalf("release of %s: a closeness of %v", r.Kind, more)
+			}
+			cost.Add(cost, most)
+			cost.Mul(cost, cost).Quo(cost, wide(2e-9))
+			if cost.Cmp(wide(float64(r.Charge))) > 0 {
+				t.Fatalf("%d clients: a release of %s costs %.3f nano-rho, and is charged %d", term.NMin, r.Kind, cost, uint64(r.Charge))
+			}
+			part, _ := new(big.Float).Quo(cost, wide(float64(r.Charge))).Float64()
+			dearest = max(dearest, part)
+		}
+	}
+	if dearest < 1-2e-11 {
+		t.Errorf("at most %v of a charge is used", dearest)
+	}
+}
+
 // TestSpare holds that the budget has room for the failed attempts it was asked
 // for, each as dear as the dearest round.
 func TestSpare(t *testing.T) {
@@ -187,6 +231,13 @@ func TestTerms(t *testing.T) {
 		{"delta", func(_ *jobs.Parameters, t *jobs.Terms) { t.Delta = 0 }},
 		{"n-min", func(_ *jobs.Parameters, t *jobs.Terms) { t.NMin = 0 }},
 		{"n-min", func(_ *jobs.Parameters, t *jobs.Terms) { t.NMin, t.RoundSize, t.Epsilon = 1<<60, 1<<60, 8 }},
+		{"n-min", func(_ *jobs.Parameters, t *jobs.Terms) { t.NMin, t.RoundSize = 1e8, 1e8 }},
+		{"round-size", func(_ *jobs.Parameters, t *jobs.Terms) { t.RoundSize = 1e8 }},
+		{"deadline", func(_ *jobs.Parameters, t *jobs.Terms) { t.Deadline = 20_000 * time.Hour }},
+		{"rounds", func(p *jobs.Parameters, _ *jobs.Terms) { p.Rounds = 5000 }},
+		{"rounds", func(p *jobs.Parameters, t *jobs.Terms) { p.Rounds, t.Epsilon = 2500, 1000 }}, // as it is written, with spaces
+		{"update", func(p *jobs.Parameters, _ *jobs.Terms) { p.Dim, p.Rank, p.Update = 3000, 2, lowrank.LeastSquares }},
+		{"dim", func(p *jobs.Parameters, _ *jobs.Terms) { p.Dim, p.Rank = 1<<20, 20 }},
 		{"round-size", func(_ *jobs.Parameters, t *jobs.Terms) { t.RoundSize = 999 }},
 		{"deadline", func(_ *jobs.Parameters, t *jobs.Terms) { t.Deadline = 0 }},
 		{"spare", func(_ *jobs.Parameters, t *jobs.Terms) { t.Spare = -1 }},
@@ -204,6 +255,50 @@ func TestTerms(t *testing.T) {
 			t.Errorf("want --%s, got %v", c.flag, err)
 		}
 	}
+}
+
+// TestEveryMistakeHasAFlag: terms at and beyond their ends make a specification
+// that is valid as it is written, or name the flag that is wrong.
+func TestEveryMistakeHasAFlag(t *testing.T) {
+	known := []string{"dim", "rank", "sparsity", "features", "update", "rounds", "sketch",
+		"epsilon", "delta", "adjacency", "trust", "spare", "n-min", "round-size", "deadline"}
+	rapid.Check(t, func(t *rapid.T) {
+		whole := func(name string, ends ...int) int { return rapid.SampledFrom(ends).Draw(t, name) }
+		number := func(name string, ends ...float64) float64 { return rapid.SampledFrom(ends).Draw(t, name) }
+		p, term := parameters(), terms()
+		p.Dim = whole("dim", -1, 1, 50, 256, 257, 3000, 1<<20, 1<<21)
+		p.Rank = whole("rank", -1, 0, 1, 3, 20, 300)
+		p.Sparsity = whole("sparsity", -1, 0, 4, 1<<20)
+		p.Rounds = whole("rounds", -1, 0, 1, 500, 2500, 4097, 10_001)
+		p.Sketch = whole("sketch", -1, 0, 20, 1<<20)
+		p.Centred = rapid.Bool().Draw(t, "centred")
+		p.Features = rapid.SampledFrom([]lowrank.Features{lowrank.Standard, lowrank.Unscaled, lowrank.OneHot}).Draw(t, "features")
+		p.Update = rapid.SampledFrom([]lowrank.Update{lowrank.Gradient, lowrank.LeastSquares}).Draw(t, "update")
+		term.Epsilon = number("epsilon", 1e-300, 1e-9, 0.01, 4, 1000, 1e9, 1e300)
+		term.Delta = number("delta", 0, 5e-324, 1e-300, 1e-6, 0.5, 1)
+		term.Adjacency = rapid.SampledFrom([]dp.Adjacency{dp.ZeroOut, dp.ReplaceOne}).Draw(t, "adjacency")
+		term.Trust = rapid.SampledFrom([]rounds.Trust{rounds.TrustDistributed, rounds.TrustCentral, rounds.TrustLocal, "odd"}).Draw(t, "trust")
+		term.NMin = whole("n_min", 0, 1, 1000, 1<<24, 1<<24+1, math.MaxInt64)
+		term.RoundSize = whole("round_size", 0, 1, 1000, 1<<24, 1<<24+1, math.MaxInt64)
+		term.Deadline = time.Duration(whole("deadline", 0, 1, 1e9, math.MaxInt64))
+		term.Spare = whole("spare", -1, 0, 1, 1e9, math.MaxInt64)
+
+		spec, err := jobs.New(p, term)
+		if err != nil {
+			var mistake *jobs.TermError
+			if !errors.As(err, &mistake) || !slices.Contains(known, mistake.Flag) || mistake.Problem == "" {
+				t.Fatalf("names no flag: %v", err)
+			}
+			return
+		}
+		read, err := rounds.ParseSpec(jobs.Encode(spec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := jobs.Check(read); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // TestAdvance walks a schedule to its end on sums of noise alone, and holds that

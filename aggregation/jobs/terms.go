@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"strings"
 	"time"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
@@ -94,25 +95,50 @@ func New(p Parameters, t Terms) (*rounds.Spec, error) {
 			break
 		}
 		if bits == 64 {
-			return nil, termError("round-size", "%v", err)
+			return nil, termError(sizeFlag(&t), "%v", err)
 		}
 	}
-	if _, err := rounds.ParseSpec(mustEncode(s)); err != nil {
+	written := Encode(s)
+	if len(written) > rounds.MaxSpec {
+		return nil, termError("rounds", "%d make a specification of %d bytes; at most %d", p.Rounds, len(written), rounds.MaxSpec)
+	}
+	if _, err := rounds.ParseSpec(written); err != nil {
 		var field *rounds.SpecError
 		errors.As(err, &field)
-		return nil, termError(flags[field.Field], "%s", field.Problem)
+		return nil, termError(flagOf(field.Field), "%s", field.Problem)
 	}
 	return s, nil
 }
 
 // flags that hold what a specification's fields are made of.
 var flags = map[string]string{
-	"job": "job", "n_min": "n-min", "round_size": "round-size", "deadline_ms": "deadline",
-	"delta": "delta", "budget_nano_rho": "epsilon", "releases": "rounds", "parameters": "dim",
+	"job": "job", "adjacency": "adjacency", "trust": "trust",
+	"n_min": "n-min", "round_size": "round-size", "deadline_ms": "deadline",
+	"delta": "delta", "budget_nano_rho": "epsilon", "lattice": "round-size",
+	"releases": "rounds", "sigma": "epsilon", "largest": "epsilon", "charge_nano_rho": "epsilon",
 }
 
-func mustEncode(s *rounds.Spec) []byte {
-	b, err := json.Marshal(s)
+// flagOf names the flag behind a field, or behind the last part of its path. The
+// rest follows from what is learned.
+func flagOf(field string) string {
+	if flag := flags[field[strings.LastIndexByte(field, '.')+1:]]; flag != "" {
+		return flag
+	}
+	return "dim"
+}
+
+// sizeFlag is the flag behind what is too much for one round: a round's size may
+// have been left to n-min.
+func sizeFlag(t *Terms) string {
+	if t.RoundSize == t.NMin {
+		return "n-min"
+	}
+	return "round-size"
+}
+
+// Encode writes a specification that New made as a job is to have it.
+func Encode(s *rounds.Spec) []byte {
+	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		panic(err) // finite numbers and valid JSON only
 	}
@@ -127,10 +153,16 @@ func (t *Terms) validate() error {
 		return termError("delta", "%v is not between 0 and 1", t.Delta)
 	case t.NMin < 1:
 		return termError("n-min", "%d is less than 1", t.NMin)
+	case t.NMin > rounds.MaxRoundSize:
+		return termError("n-min", "%d is more than %d", t.NMin, rounds.MaxRoundSize)
+	case t.RoundSize > rounds.MaxRoundSize:
+		return termError("round-size", "%d is more than %d", t.RoundSize, rounds.MaxRoundSize)
 	case t.RoundSize < t.NMin:
 		return termError("round-size", "%d is less than n-min, %d", t.RoundSize, t.NMin)
 	case t.Deadline < time.Millisecond:
 		return termError("deadline", "%v is less than a millisecond", t.Deadline)
+	case t.Deadline > rounds.MaxDeadline:
+		return termError("deadline", "%v is more than %v", t.Deadline, rounds.MaxDeadline)
 	case t.Spare < 0:
 		return termError("spare", "%d is negative", t.Spare)
 	}
@@ -170,7 +202,7 @@ func leastSigma(s *rounds.Spec, r *rounds.Release) (noise.Sigma, error) {
 	if err != nil {
 		return 0, err
 	}
-	z *= s.Adjacency.SensitivityFactor()
+	z *= s.Adjacency.SensitivityFactor() * math.Sqrt(1+1.0/margin)
 	total, err := noise.SigmaAtLeast(z * float64(r.Bound))
 	if err != nil {
 		return 0, err
@@ -188,9 +220,14 @@ func leastSigma(s *rounds.Spec, r *rounds.Release) (noise.Sigma, error) {
 	return r.Sigma, addUp(s, r)
 }
 
+// margin is the part of a release's cost that its charge covers on top: one in so
+// many. It is what a sum of shares may cost more than one discrete Gaussian.
+const margin = 100_000_000_000
+
 // addUp returns nil if a sum of so many shares is as good as one discrete
-// Gaussian: what the distance adds to sqrt(2 rho) has to vanish beside what
-// rounding up the charge has left.
+// Gaussian: if what the distance adds to sqrt(2 rho) is at most 10^-12 of it. Then
+// rho is larger by 2 10^-12 and a little, a fifth of the margin; the rest is far
+// more than the floats here can be off.
 func addUp(s *rounds.Spec, r *rounds.Release) error {
 	n := parts(s)
 	if n == 1 {
@@ -209,7 +246,7 @@ func addUp(s *rounds.Spec, r *rounds.Release) error {
 
 // pays reports whether the charge covers the release: whether
 //
-//	Charge 10^-9 >= factor^2 Bound^2 / (2 n (Sigma 2^-20)^2),
+//	Charge 10^-9 >= (1 + 1/margin) factor^2 Bound^2 / (2 n (Sigma 2^-20)^2),
 //
 // in integers.
 func pays(s *rounds.Spec, r *rounds.Release) bool {
@@ -221,8 +258,8 @@ func pays(s *rounds.Spec, r *rounds.Release) bool {
 		return out
 	}
 	factor := uint64(s.Adjacency.SensitivityFactor())
-	paid := integer(uint64(r.Charge), 2, uint64(parts(s)), uint64(r.Sigma), uint64(r.Sigma))
-	cost := integer(factor, factor, r.Bound, r.Bound, 1e9, 1<<40)
+	paid := integer(uint64(r.Charge), 2, uint64(parts(s)), uint64(r.Sigma), uint64(r.Sigma), margin)
+	cost := integer(factor, factor, r.Bound, r.Bound, 1e9, 1<<40, margin+1)
 	return paid.Cmp(cost) >= 0
 }
 

@@ -14,6 +14,11 @@ import (
 	"github.com/undertone-fl/undertone/dp/accounting"
 )
 
+// maxAttempts bounds a job's attempts, which are all kept, with why they failed: it
+// is eight times the most rounds, and at 1.2 KB each they fit one record of a
+// snapshot.
+const maxAttempts = 1 << 15
+
 // job is a job's state. At most its last attempt is open: collecting or closed.
 type job struct {
 	spec *Spec
@@ -26,6 +31,7 @@ type job struct {
 	latest   Blob
 	filter   accounting.Filter
 	attempts []Attempt
+	era      int // the machine's
 
 	// Of the open attempt. Once it is closed, sum never changes: it is dropped,
 	// not used again, and so may be shared.
@@ -50,7 +56,7 @@ func (j *job) state() JobState {
 	switch {
 	case j.finished():
 		return Finished
-	case !j.isOpen() && j.next().Charge > j.filter.Remaining():
+	case !j.isOpen() && (len(j.attempts) >= maxAttempts || j.next().Charge > j.filter.Remaining()):
 		return Exhausted
 	case j.paused():
 		return Paused
@@ -79,11 +85,17 @@ func (j *job) isOpen() bool {
 // next is the attempt that comes after the last one, unless that is open or
 // the job is finished.
 func (j *job) next() Attempt {
-	a := Attempt{Round: j.released + 1, Attempt: 1, Phase: Collecting, Charge: j.current().Charge}
-	if last := j.last(); last != nil && last.Round == a.Round {
-		a.Attempt += last.Attempt
+	return Attempt{Round: j.released + 1, Attempt: j.nextNumber(), Phase: Collecting, Charge: j.current().Charge}
+}
+
+// nextNumber is the number of the next attempt at the round after those
+// released. They count from 1, or from where the era begins.
+func (j *job) nextNumber() int {
+	first := j.era*eraAttempts + 1
+	if last := j.last(); last != nil && last.Round == j.released+1 {
+		return max(first, last.Attempt+1)
 	}
-	return a
+	return first
 }
 
 // current is the release of the round after those released: that of the open
@@ -130,6 +142,9 @@ func (j *job) open(round, attempt int) *Refusal {
 		return refuse(NotRunning, "round %d may not be opened yet", round)
 	}
 	next := j.next()
+	if len(j.attempts) >= maxAttempts {
+		return refuse(NoBudget, "%v: a job has %d attempts at most", next, maxAttempts)
+	}
 	if err := j.filter.Reserve(next.Charge); err != nil {
 		return refuse(NoBudget, "%v costs %d nano-rho, and %d of %d are left",
 			next, uint64(next.Charge), uint64(j.filter.Remaining()), uint64(j.filter.Budget))

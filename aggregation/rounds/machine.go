@@ -13,6 +13,7 @@ type Machine struct {
 	clients registry
 	jobs    map[string]*job
 	staged  staging // for jobs to be created
+	era     int     // how often the state was taken from a backup
 
 	// Of the command being applied, here so that nothing is allocated anew.
 	effect effect
@@ -80,6 +81,7 @@ func (m *Machine) createJob(c CreateJob) *Refusal {
 		return refusal
 	}
 	j := newJob(spec, bytes.Clone(c.Spec), bytes.Clone(state))
+	j.era = m.era
 	m.jobs[spec.Job] = j
 	m.staged.dropJob(spec.Job)
 	m.effect.word("job")
@@ -270,6 +272,7 @@ func (m *Machine) Job(name string) (JobView, bool) {
 		Latest:   j.latest,
 		Spent:    j.filter.Spent(),
 		Attempts: slices.Clip(j.attempts),
+		Next:     j.nextNumber(),
 	}, true
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/undertone-fl/undertone/dp"
@@ -15,14 +16,15 @@ import (
 
 // Bounds of a specification, which arrives over a network.
 const (
-	MaxSpec = 384 << 10 // bytes, so that it fits a log entry
+	MaxSpec      = 384 << 10            // bytes, so that it fits a log entry
+	MaxLength    = 1 << 24              // coordinates
+	MaxRoundSize = 1 << 24              // contributions
+	MaxDeadline  = 366 * 24 * time.Hour // a year
 
-	maxName      = 63
-	maxReleases  = 4096
-	maxLength    = 1 << 24
-	maxBound     = 1 << 52
-	maxRoundSize = 1 << 24
-	maxDeadline  = 366 * 24 * 60 * 60 * 1000 // a year, in milliseconds
+	maxName     = 63
+	maxReleases = 4096
+	maxBound    = 1 << 52
+	maxDeadline = int64(MaxDeadline / time.Millisecond)
 )
 
 // ParseSpec reads a specification, and fails with a *SpecError unless it is one
@@ -195,12 +197,12 @@ func (s *Spec) check() *SpecError {
 		return specError("releases", "are %d, want 1 to %d", len(s.Releases), maxReleases)
 	case s.Trust != TrustDistributed && s.Trust != TrustCentral && s.Trust != TrustLocal:
 		return specError("trust", "is %.64q, want %q, %q or %q", s.Trust, TrustDistributed, TrustCentral, TrustLocal)
-	case s.RoundSize < 1 || s.RoundSize > maxRoundSize:
-		return specError("round_size", "is %d, want 1 to %d", s.RoundSize, maxRoundSize)
+	case s.RoundSize < 1 || s.RoundSize > MaxRoundSize:
+		return specError("round_size", "is %d, want 1 to %d", s.RoundSize, MaxRoundSize)
 	case s.NMin < 1 || s.NMin > s.RoundSize:
 		return specError("n_min", "is %d, want 1 to the round_size, %d", s.NMin, s.RoundSize)
 	case s.Deadline < 1 || s.Deadline > maxDeadline:
-		return specError("deadline_ms", "is %d, want 1 to %d", s.Deadline, int64(maxDeadline))
+		return specError("deadline_ms", "is %d, want 1 to %d", s.Deadline, maxDeadline)
 	case !(s.Delta > 0 && s.Delta < 1):
 		return specError("delta", "is %v, want a number between 0 and 1", s.Delta)
 	case s.Budget < s.Releases[0].Charge:
@@ -221,8 +223,8 @@ func (s *Spec) checkRelease(r Release) *SpecError {
 	switch {
 	case !validName(r.Kind):
 		return specError("kind", "is %.64q, want %s", r.Kind, nameRule)
-	case r.Length < 1 || r.Length > maxLength:
-		return specError("length", "is %d, want 1 to %d", r.Length, maxLength)
+	case r.Length < 1 || r.Length > MaxLength:
+		return specError("length", "is %d, want 1 to %d", r.Length, MaxLength)
 	case r.Bound < 1 || r.Bound > bound:
 		return specError("bound", "is %d, want 1 to %d", r.Bound, bound)
 	case r.Sigma < noise.MinSigma || r.Sigma > noise.MaxSigma:

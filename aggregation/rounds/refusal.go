@@ -15,7 +15,7 @@ const (
 	NotOpen                           // the round is closed, or was never open
 	Counted                           // a member is in the sum already
 	Full                              // the round has no room for so many
-	NoBudget                          // the charge does not fit what is left
+	NoBudget                          // the charge does not fit what is left, or there were too many attempts
 	NotRunning                        // the job is paused, or has no rounds left
 	NotClosed                         // the round still collects
 	AlreadyReleased                   // the round was released

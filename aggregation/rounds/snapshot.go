@@ -17,6 +17,7 @@ type Snapshot struct {
 	Clients []ClientID // by number, in the order in which they first took part
 	Jobs    []JobSnapshot
 	Staged  []StagedBlob
+	Era     int // how often the state was taken from a backup: see Anew
 }
 
 // JobSnapshot is one job.
@@ -44,7 +45,7 @@ type StagedBlob struct {
 // Snapshot copies the sums that are being collected and the members, a bit each;
 // the registry, the states and what is staged it shares.
 func (m *Machine) Snapshot() *Snapshot {
-	s := &Snapshot{Clients: slices.Clip(m.clients.order)}
+	s := &Snapshot{Clients: slices.Clip(m.clients.order), Era: m.era}
 	s.Staged = m.staged.snapshot(s.Staged)
 	for _, name := range m.Jobs() {
 		j := m.jobs[name]
@@ -104,8 +105,11 @@ func Restore(s *Snapshot) (*Machine, error) {
 	if len(m.clients.numbers) != len(s.Clients) {
 		return nil, errors.New("rounds: snapshot: a client has two numbers")
 	}
+	if m.era = s.Era; m.era < 0 || m.era > maxEra {
+		return nil, fmt.Errorf("rounds: snapshot: era %d of %d", m.era, maxEra)
+	}
 	for _, js := range s.Jobs {
-		j, err := restoreJob(js, len(s.Clients))
+		j, err := restoreJob(js, len(s.Clients), m.era)
 		if err != nil {
 			return nil, fmt.Errorf("rounds: snapshot: %w", err)
 		}
@@ -133,7 +137,7 @@ func Restore(s *Snapshot) (*Machine, error) {
 
 // restoreJob goes through the job's attempts as they happened, and so checks
 // that they can have happened.
-func restoreJob(s JobSnapshot, clients int) (*job, error) {
+func restoreJob(s JobSnapshot, clients, era int) (*job, error) {
 	spec, serr := parseSpec(s.Spec)
 	if serr != nil {
 		return nil, serr
@@ -154,6 +158,7 @@ func restoreJob(s JobSnapshot, clients int) (*job, error) {
 	j.runs = s.Until > 0 || s.State != Paused
 	var released Digest
 	for _, a := range s.Attempts {
+		j.era = max(j.era, min(a.Attempt/eraAttempts, era)) // of when it was opened
 		if err := j.replay(a); err != nil {
 			return fail("%v: %v", a, err)
 		}
@@ -161,6 +166,7 @@ func restoreJob(s JobSnapshot, clients int) (*job, error) {
 			released = a.State
 		}
 	}
+	j.era = era
 	if j.released > 0 && released != j.latest.Digest {
 		return fail("the latest state is not the one released")
 	}
@@ -191,6 +197,8 @@ func (j *job) replay(a Attempt) error {
 		return errors.New("every round is released")
 	case j.isOpen():
 		return errors.New("another attempt is open")
+	case len(j.attempts) >= maxAttempts:
+		return fmt.Errorf("a job has %d attempts at most", maxAttempts)
 	}
 	if next := j.next(); a.Round != next.Round || a.Attempt != next.Attempt || a.Charge != next.Charge {
 		return fmt.Errorf("%v comes next, with a charge of %d nano-rho", next, uint64(next.Charge))

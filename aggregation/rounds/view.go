@@ -14,7 +14,7 @@ const (
 	Paused    JobState = iota + 1 // no round may be opened before the next Run
 	Running                       // rounds may be opened
 	Finished                      // every round is released
-	Exhausted                     // the budget has no room for the next attempt
+	Exhausted                     // the budget has no room for the next attempt, or there were too many
 )
 
 var jobStates = [...]string{Paused: "paused", Running: "running", Finished: "finished", Exhausted: "exhausted"}
@@ -43,6 +43,9 @@ type JobView struct {
 	Spent    accounting.NanoRho
 	// Attempts are all that were opened, in order; the last one may be open.
 	Attempts []Attempt
+	// Next is the number of the attempt that comes next: at the round after those
+	// released, once no attempt is open.
+	Next int
 }
 
 // Phase of an attempt.

@@ -39,6 +39,8 @@ type Job struct {
 	// Last is the last attempt that was opened; its Round is 0 if none was. Its
 	// Members are not kept up to date.
 	Last rounds.Attempt
+	// Next is the number of the attempt that comes next.
+	Next int
 	// Since is when this node first saw Last in its phase, or began to lead if
 	// that was later: the durations a leader measures begin there, on its own
 	// monotonic clock, and no clock is compared with another's.
@@ -183,6 +185,7 @@ func (b *Board) refresh() {
 				LatestSize: v.Latest.Size,
 				Spent:      v.Spent,
 				Last:       last(&v),
+				Next:       v.Next,
 				Since:      now,
 			}
 			if before != nil && !tookLead && sameAttempt(before.Last, j.Last) {

@@ -251,7 +251,8 @@ func backupCommand() *cobra.Command {
 		Short: "Write a backup of a cluster's state",
 		Long: `Backup writes everything that was committed before the call - jobs, rounds, who
 took part, budgets, models - into a file that may not be there yet; - is stdout.
-It holds no keys. See undertone restore.`,
+It holds no keys, and nothing of what an open round has collected: that attempt is
+in it as failed. See undertone restore.`,
 		Example: `  undertone backup undertone-$(date +%F).backup`,
 		Args:    named("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -324,8 +325,18 @@ func restoreCommand() *cobra.Command {
 budgets and models of a backup. Start that node with --bootstrap-expect 0 and no
 --peers, and the others with it as their peer.
 
-What was acknowledged after the backup was made is not in it. The old cluster may
-not go on beside the new one: its rounds would be spent twice.`,
+Every job is paused, and an attempt that was open has failed, its charge spent.
+Further attempts have numbers that none had before, so devices that took part after
+the backup take part again.
+
+What was spent and released after the backup is not in it, and cannot be known: what
+a job has spent may be understated, and devices refuse a job of which they have seen
+a later or another release. So do not open a job that went on after the backup:
+leave it paused and create a new one. What both spend adds up.
+
+The old cluster may not go on beside the new one, and a backup is restored once, as
+the budget would be spent twice, and two attempts have one number. To restore again,
+take the backup of the new cluster.`,
 		Example: `  undertone restore undertone.backup --data-dir /var/lib/undertone --name n1 --advertise n1.example.org:7301`,
 		Args:    named("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -369,8 +380,11 @@ func recoverCommand() *cobra.Command {
 		Long: `Recover rewrites the membership in the data directory of a node that is stopped.
 Do it on every node that is left, with the same members, and start them.
 
-What only the lost nodes had acknowledged is gone, and they may never come back:
-two clusters would spend one budget. So it takes --accept-loss.`,
+What only the lost nodes had acknowledged is gone: contributions, and perhaps a charge
+or a release, so that what a job has spent may be understated by it. Devices that saw
+it wait until the log is as long again as it was, and refuse a job of which they have
+seen a later or another release. And the lost nodes may never come back: two clusters
+would spend one budget. So it takes --accept-loss.`,
 		Example:           `  undertone recover --data-dir /var/lib/undertone --member n1=n1.example.org:7301 --accept-loss`,
 		Args:              named(),
 		ValidArgsFunction: cobra.NoFileCompletions,

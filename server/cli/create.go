@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -133,8 +132,7 @@ func (t *terms) specification(cmd *cobra.Command, job string) ([]byte, *rounds.S
 	if err != nil {
 		return nil, nil, err
 	}
-	encoded, err := json.MarshalIndent(s, "", "  ")
-	return encoded, s, err
+	return jobs.Encode(s), s, nil
 }
 
 func (t *terms) fromFile(cmd *cobra.Command, job string) ([]byte, *rounds.Spec, error) {

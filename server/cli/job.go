@@ -107,8 +107,7 @@ reserved first, or it is refused.`,
 				if err != nil {
 					return nil, err
 				}
-				round, attempt := nextAttempt(r.GetJob())
-				which = which.or(round, attempt)
+				which = which.or(r.GetJob().GetReleased()+1, r.GetJob().GetNextAttempt())
 				opened, err := o.OpenRound(ctx, &undertonev1.OpenRoundRequest{Job: args[0], Round: which.round, Attempt: which.attempt})
 				return opened.GetJob(), err
 			})
@@ -281,13 +280,4 @@ func lastAttempt(j *undertonev1.Job) *undertonev1.Attempt {
 		return j.GetAttempts()[n-1]
 	}
 	return nil
-}
-
-// nextAttempt is the one that may be opened next.
-func nextAttempt(j *undertonev1.Job) (round, attempt uint32) {
-	round, attempt = j.GetReleased()+1, 1
-	if last := lastAttempt(j); last.GetRound() == round {
-		attempt = last.GetAttempt() + 1
-	}
-	return round, attempt
 }

@@ -73,9 +73,6 @@ func TestJobView(t *testing.T) {
 	if got := "\n" + out.String(); got != wantJob {
 		t.Errorf("got %s\nwant %s", got, wantJob)
 	}
-	if round, attempt := nextAttempt(job(t)); round != 2 || attempt != 3 {
-		t.Errorf("next is %d.%d, want 2.3", round, attempt)
-	}
 }
 
 // TestHeldJob: a job whose budget has nothing to spare says so.

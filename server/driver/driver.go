@@ -113,13 +113,10 @@ func affordable(j *board.Job) bool {
 
 // attemptOf returns the attempt that a move is about.
 func attemptOf(j *board.Job, m move) (round, attempt int) {
-	switch {
-	case m != open:
+	if m != open {
 		return j.Last.Round, j.Last.Attempt
-	case j.Last.Phase == rounds.Failed:
-		return j.Last.Round, j.Last.Attempt + 1
 	}
-	return j.Released + 1, 1
+	return j.Released + 1, j.Next
 }
 
 // turn is a job's last move, to not make it again at once.

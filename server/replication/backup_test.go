@@ -9,8 +9,11 @@ import (
 	"testing"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/server/replication/encoding"
 )
 
+// A cluster goes on after its backup: a device contributes, in the attempt that was
+// open and in one after it. Restored, nothing is taken for what that device has seen.
 func TestBackupAndRestore(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -24,7 +27,9 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := f.Backup(context.Background(), &backup); err != nil {
 		t.Fatal(err)
 	}
-	hash := f.replica.last()
+	f.must(contribution("job", 1, 1, 10), rounds.CloseRound{Job: "job", Round: 1, Attempt: 1},
+		rounds.FailRound{Job: "job", Round: 1, Attempt: 1, Why: "a test"}, rounds.OpenRound{Job: "job", Round: 1, Attempt: 2})
+	seen := f.must(contribution("job", 1, 2, 10)) // what the device asks for from now on
 
 	other := newCluster(t)
 	d := other.place("d")
@@ -43,16 +48,56 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	d.start()
 	other.leader()
-	if got := d.replica.last(); got != hash {
-		t.Errorf("restored state %x at %d, want %x at %d", got.hash, got.index, hash.hash, hash.index)
+	if got := d.replica.last().index; got < seen {
+		t.Errorf("the restored log begins at %d, and a device has seen %d", got, seen)
 	}
-	d.must(contribution("job", 1, 1, 10))
-	if err := d.again(contribution("job", 1, 1, 3)); !isRefused(err, rounds.Counted) {
-		t.Errorf("a contribution from before the backup: %v, want counted", err)
+	if err := d.again(contribution("job", 1, 1, 11)); !isRefused(err, rounds.NotOpen) {
+		t.Errorf("a contribution to the attempt that was open: %v, want not open", err)
 	}
+	if err := d.again(rounds.OpenRound{Job: "job", Round: 1, Attempt: 2}); !isRefused(err, rounds.WrongRound) {
+		t.Errorf("an attempt was opened whose number the device knows: %v", err)
+	}
+	job := d.job()
+	if job.State != rounds.Paused || job.Attempts[0].Phase != rounds.Failed {
+		t.Errorf("the restored job is %v, its attempt %v", job.State, job.Attempts[0].Phase)
+	}
+	next := job.Next
+	d.must(rounds.Run{Job: "job"}, rounds.OpenRound{Job: "job", Round: 1, Attempt: next}, contribution("job", 1, next, 10))
 	e := other.place("e").start(peersOf(other))
-	other.wait("e votes", func() bool { return other.suffrage("e") == "Voter" && e.members() == 11 })
+	other.wait("e votes", func() bool { return other.suffrage("e") == "Voter" && e.members() == 1 })
 	other.agree()
+}
+
+// Of two backups of one round neither has what was contributed, so that their
+// difference has not what was contributed between them.
+func TestBackupLeavesOpenSumsOut(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.form(1)
+	a := c.leader()
+	a.begin()
+	a.must(contribution("job", 1, 1, 1))
+	for _, phase := range []rounds.Phase{rounds.Collecting, rounds.Closed} {
+		a.must(contribution("job", 1, 1, 2+int(phase)))
+		if phase == rounds.Closed {
+			a.must(rounds.CloseRound{Job: "job", Round: 1, Attempt: 1})
+		}
+		var backup bytes.Buffer
+		if err := a.Backup(context.Background(), &backup); err != nil {
+			t.Fatal(err)
+		}
+		state, err := encoding.ReadSnapshot(&backup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		job := state.Snapshot.Jobs[0]
+		if last := job.Attempts[0]; len(job.Sum) > 0 || last.Members > 0 || last.Sum != (rounds.Digest{}) || last.Phase != rounds.Failed {
+			t.Errorf("the backup of an attempt that is %v has a sum of %d numbers, and %+v", phase, len(job.Sum), last)
+		}
+		if own := a.replica.state().Snapshot.Jobs[0]; len(own.Sum) != coordinates || own.Attempts[0].Phase != phase {
+			t.Errorf("raft's own snapshot: a sum of %d numbers, %v", len(own.Sum), own.Attempts[0].Phase)
+		}
+	}
 }
 
 func TestRecoverFromALostMajority(t *testing.T) {

@@ -412,6 +412,12 @@ func (m *member) members() (n int) {
 	return n
 }
 
+// job is the job as a node has it; nothing may be applied while it is looked at.
+func (m *member) job() (job rounds.JobView) {
+	m.View(func(machine *rounds.Machine, _ uint64) { job, _ = machine.Job("job") })
+	return job
+}
+
 // led does what needs a leader until there is one.
 func led(f func() error) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {

@@ -188,6 +188,7 @@ func jobMessage(v *rounds.JobView) *undertonev1.Job {
 		StateSize:    uint64(v.Latest.Size),
 		SpentNanoRho: uint64(v.Spent),
 		Attempts:     make([]*undertonev1.Attempt, len(v.Attempts)),
+		NextAttempt:  uint32(v.Next),
 	}
 	for i := range v.Attempts {
 		a := v.Attempts[i]

@@ -314,7 +314,7 @@ func (r *run) settle(spec *rounds.Spec, job *undertonev1.Job, settled int) int {
 	const behind = 2
 	for settled < len(job.Attempts)-behind || over(job) && settled < len(job.Attempts) {
 		a := job.Attempts[settled]
-		t := r.history.settle(spec, a, r.Clients)
+		t := r.history.settle(spec, a)
 		r.mu.Lock()
 		r.report.Acknowledged += t.acknowledged
 		r.report.Unknown += t.unknown

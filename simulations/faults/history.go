@@ -24,6 +24,10 @@ type history struct {
 	attempts   map[attemptKey]*attemptHistory
 	jobs       map[string]*jobHistory
 	violations []string
+
+	// check says whether an attempt's calls have an order that leads to its members;
+	// a test may set another.
+	check func(a *attemptHistory, members []int) porcupine.CheckResult
 }
 
 type attemptHistory struct {
@@ -61,7 +65,7 @@ type jobHistory struct {
 }
 
 func newHistory() *history {
-	return &history{attempts: map[attemptKey]*attemptHistory{}, jobs: map[string]*jobHistory{}}
+	return &history{attempts: map[attemptKey]*attemptHistory{}, jobs: map[string]*jobHistory{}, check: linearizable}
 }
 
 func (h *history) violation(format string, args ...any) {
@@ -194,7 +198,7 @@ type tally struct {
 // settle checks an attempt that is over: that its sum is that of a set of
 // contributions, each once, which holds every acknowledged one (promise 3), and
 // that all calls of all clients can have happened in one order that leads there.
-func (h *history) settle(spec *rounds.Spec, a *undertonev1.Attempt, clients int) tally {
+func (h *history) settle(spec *rounds.Spec, a *undertonev1.Attempt) tally {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	k := attemptKey{spec.Job, int(a.Round), int(a.Attempt)}
@@ -215,7 +219,11 @@ func (h *history) settle(spec *rounds.Spec, a *undertonev1.Attempt, clients int)
 	out.acknowledged, out.unknown = len(in), len(maybe)
 	out.released = a.Phase == undertonev1.Phase_PHASE_RELEASED
 	if len(a.SumDigest) == 0 {
-		return out // failed before it was closed: it said so
+		// An attempt that failed before it was closed has none, and said so.
+		if a.Phase != undertonev1.Phase_PHASE_FAILED {
+			h.violations = append(h.violations, fmt.Sprintf("%v: %v without the digest of a sum", k, a.Phase))
+		}
+		return out
 	}
 	members := match(spec, k, a, slices.Sorted(maps.Keys(in)), slices.Sorted(maps.Keys(maybe)))
 	if members == nil {
@@ -223,8 +231,11 @@ func (h *history) settle(spec *rounds.Spec, a *undertonev1.Attempt, clients int)
 			k, a.Members, len(in)))
 		return out
 	}
-	if !linearizable(seen, members, clients) {
+	switch h.check(seen, members) {
+	case porcupine.Illegal:
 		h.violations = append(h.violations, fmt.Sprintf("%v: no order of the calls explains their answers: %s", k, seen.describe(members)))
+	case porcupine.Unknown:
+		h.violations = append(h.violations, fmt.Sprintf("%v: no order of the calls was found in %v: %s", k, checkTime, seen.describe(members)))
 	}
 	return out
 }
@@ -332,10 +343,13 @@ var model = porcupine.Model{
 	Equal: func(a, b any) bool { return a == b },
 }
 
-// linearizable reports whether the calls have an order. A call without an answer
-// has one only if its client is a member: it may take effect at any time after
-// it began.
-func linearizable(h *attemptHistory, members []int, clients int) bool {
+// checkTime is how long an order of the calls is searched for.
+const checkTime = time.Minute
+
+// linearizable says whether the calls have an order; Unknown, if none was found in
+// that time. A call without an answer has one only if its client is a member: it
+// may take effect at any time after it began.
+func linearizable(h *attemptHistory, members []int) porcupine.CheckResult {
 	var set uint64
 	for _, c := range members {
 		set |= 1 << c
@@ -355,5 +369,5 @@ func linearizable(h *attemptHistory, members []int, clients int) bool {
 	}
 	// Nobody saw when it closed: only that it had, at some time.
 	ops = append(ops, porcupine.Operation{ClientId: len(h.calls), Input: closing{set}, Output: answer{}, Return: at(h.closed)})
-	return porcupine.CheckOperationsTimeout(model, ops, time.Minute) != porcupine.Illegal
+	return porcupine.CheckOperationsTimeout(model, ops, checkTime)
 }

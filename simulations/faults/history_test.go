@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anishathalye/porcupine"
+
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
@@ -58,6 +60,10 @@ func TestHistoryFindsViolations(t *testing.T) {
 			j.Attempts = append(j.Attempts, j.Attempts[0])
 			j.SpentNanoRho *= 2
 		}, want: "round 2 was to come"},
+		"undecided": {sum: []int{0, 1}, edit: func(h *history, _ *undertonev1.Job) {
+			h.check = func(*attemptHistory, []int) porcupine.CheckResult { return porcupine.Unknown }
+		}, want: "no order of the calls was found"},
+		"no digest":       {sum: []int{0, 1}, edit: func(_ *history, j *undertonev1.Job) { j.Attempts[0].SumDigest = nil }, want: "without the digest"},
 		"opened too soon": {sum: []int{0, 1}, edit: func(_ *history, j *undertonev1.Job) { reopen(j) }, want: "but another was opened"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +92,7 @@ func TestHistoryFindsViolations(t *testing.T) {
 				c.edit(h, job)
 			}
 			h.sawJob(job)
-			h.settle(spec, first, 4)
+			h.settle(spec, first)
 			found := strings.Join(h.violations, "\n")
 			if c.want == "" && found != "" || !strings.Contains(found, c.want) {
 				t.Errorf("found %q, want %q", found, c.want)

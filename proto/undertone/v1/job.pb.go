@@ -374,7 +374,10 @@ type Job struct {
 	SpentNanoRho uint64     `protobuf:"varint,7,opt,name=spent_nano_rho,json=spentNanoRho,proto3" json:"spent_nano_rho,omitempty"`
 	Attempts     []*Attempt `protobuf:"bytes,8,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	// How long the open attempt still collects, where the node knows.
-	RemainingMs   uint64 `protobuf:"varint,9,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
+	RemainingMs uint64 `protobuf:"varint,9,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
+	// The number of the attempt that comes next, once none is open, at the round
+	// after those released.
+	NextAttempt   uint32 `protobuf:"varint,10,opt,name=next_attempt,json=nextAttempt,proto3" json:"next_attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -468,6 +471,13 @@ func (x *Job) GetAttempts() []*Attempt {
 func (x *Job) GetRemainingMs() uint64 {
 	if x != nil {
 		return x.RemainingMs
+	}
+	return 0
+}
+
+func (x *Job) GetNextAttempt() uint32 {
+	if x != nil {
+		return x.NextAttempt
 	}
 	return 0
 }
@@ -576,7 +586,7 @@ const file_undertone_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"sum_digest\x18\x06 \x01(\fR\tsumDigest\x12!\n" +
 	"\fstate_digest\x18\a \x01(\fR\vstateDigest\x12\x10\n" +
-	"\x03why\x18\b \x01(\tR\x03why\"\xb7\x02\n" +
+	"\x03why\x18\b \x01(\tR\x03why\"\xda\x02\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04spec\x18\x01 \x01(\fR\x04spec\x12,\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x16.undertone.v1.JobStateR\x05state\x12\x14\n" +
@@ -587,7 +597,9 @@ const file_undertone_v1_job_proto_rawDesc = "" +
 	"state_size\x18\x06 \x01(\x04R\tstateSize\x12$\n" +
 	"\x0espent_nano_rho\x18\a \x01(\x04R\fspentNanoRho\x121\n" +
 	"\battempts\x18\b \x03(\v2\x15.undertone.v1.AttemptR\battempts\x12!\n" +
-	"\fremaining_ms\x18\t \x01(\x04R\vremainingMs\"\xce\x01\n" +
+	"\fremaining_ms\x18\t \x01(\x04R\vremainingMs\x12!\n" +
+	"\fnext_attempt\x18\n" +
+	" \x01(\rR\vnextAttempt\"\xce\x01\n" +
 	"\aRefusal\x12,\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x14.undertone.v1.ReasonR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12\x1d\n" +

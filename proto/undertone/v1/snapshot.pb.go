@@ -175,7 +175,9 @@ type SnapshotHeader struct {
 	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	Index   uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	// The running hash at that index.
-	Hash          []byte `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	Hash []byte `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	// How often the state was taken from a backup.
+	Era           uint32 `protobuf:"varint,4,opt,name=era,proto3" json:"era,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -229,6 +231,13 @@ func (x *SnapshotHeader) GetHash() []byte {
 		return x.Hash
 	}
 	return nil
+}
+
+func (x *SnapshotHeader) GetEra() uint32 {
+	if x != nil {
+		return x.Era
+	}
+	return 0
 }
 
 // SnapshotClients continues the list of clients: 16 bytes each.
@@ -576,11 +585,12 @@ const file_undertone_v1_snapshot_proto_rawDesc = "" +
 	"\x03sum\x18\x04 \x01(\v2\x19.undertone.v1.SnapshotSumH\x00R\x03sum\x120\n" +
 	"\x04blob\x18\x05 \x01(\v2\x1a.undertone.v1.SnapshotBlobH\x00R\x04blob\x129\n" +
 	"\atrailer\x18\x06 \x01(\v2\x1d.undertone.v1.SnapshotTrailerH\x00R\atrailerB\b\n" +
-	"\x06record\"T\n" +
+	"\x06record\"f\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04hash\x18\x03 \x01(\fR\x04hash\"#\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x10\n" +
+	"\x03era\x18\x04 \x01(\rR\x03era\"#\n" +
 	"\x0fSnapshotClients\x12\x10\n" +
 	"\x03ids\x18\x01 \x01(\fR\x03ids\"\xaf\x02\n" +
 	"\vSnapshotJob\x12\x12\n" +

@@ -133,7 +133,7 @@ func state(large int) *State {
 
 func TestSnapshot(t *testing.T) {
 	for name, s := range map[string]*State{
-		"small": state(10), "large": state(piece + 1), "empty": {Snapshot: &rounds.Snapshot{}},
+		"small": state(10), "large": state(piece + 1), "empty": {Snapshot: &rounds.Snapshot{}}, "restored": {Snapshot: &rounds.Snapshot{Era: 2}},
 	} {
 		var b bytes.Buffer
 		if err := WriteSnapshot(&b, s); err != nil {
@@ -149,6 +149,33 @@ func TestSnapshot(t *testing.T) {
 				t.Errorf("an old snapshot reads otherwise: %v", err)
 			}
 		}
+	}
+}
+
+// The most attempts that a job can have, with the longest reasons, are read again;
+// what would not be read is not written.
+func TestLargestRecord(t *testing.T) {
+	failed := rounds.Attempt{Round: 4096, Phase: rounds.Failed, Members: 1 << 24, Charge: 1 << 62,
+		Sum: rounds.Digest{1}, Why: strings.Repeat("y", rounds.MaxWhy)}
+	written := func(attempts int) (*bytes.Buffer, error) {
+		job := rounds.JobSnapshot{Spec: make([]byte, rounds.MaxSpec), Latest: rounds.BlobOf([]byte("state")),
+			Members: make([]byte, 2<<20), Before: make([]byte, 2<<20), Attempts: make([]rounds.Attempt, attempts)}
+		for i := range job.Attempts {
+			job.Attempts[i] = failed
+			job.Attempts[i].Attempt = 2_000_000_000 + i
+		}
+		var out bytes.Buffer
+		return &out, WriteSnapshot(&out, &State{Snapshot: &rounds.Snapshot{Jobs: []rounds.JobSnapshot{job}}})
+	}
+	out, err := written(1 << 15)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := ReadSnapshot(out); err != nil || len(s.Snapshot.Jobs[0].Attempts) != 1<<15 {
+		t.Errorf("not read again: %v", err)
+	}
+	if _, err := written(1 << 16); err == nil {
+		t.Error("a record was written that nobody reads")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"io"
 
 	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/accounting"
@@ -23,8 +24,8 @@ const (
 	SnapshotVersion = 1
 	// piece is how much of a list or of a blob one record carries.
 	piece = 256 << 10
-	// maxRecord bounds a record that is read. A job with its attempts and its
-	// members, of which a million take 125 KB, is the largest there is.
+	// maxRecord bounds a record. A job with its attempts, at most 40 MB of them, and
+	// its members, of which a million take 125 KB, is the largest there is.
 	maxRecord = 64 << 20
 )
 
@@ -39,7 +40,7 @@ type State struct {
 func WriteSnapshot(w io.Writer, s *State) error {
 	out := &recordWriter{w: bufio.NewWriterSize(w, piece), sum: sha256.New()}
 	out.put(&undertonev1.SnapshotRecord{Record: &undertonev1.SnapshotRecord_Header{Header: &undertonev1.SnapshotHeader{
-		Version: SnapshotVersion, Index: s.Index, Hash: s.Hash[:],
+		Version: SnapshotVersion, Index: s.Index, Hash: s.Hash[:], Era: uint32(s.Snapshot.Era),
 	}}})
 	const ids = piece / len(rounds.ClientID{})
 	for c := s.Snapshot.Clients; len(c) > 0; {
@@ -72,6 +73,9 @@ type recordWriter struct {
 }
 
 func (w *recordWriter) put(r *undertonev1.SnapshotRecord) {
+	if n := proto.Size(r); w.err == nil && n > maxRecord {
+		w.err = fmt.Errorf("snapshot: a record of %d bytes, and may have %d", n, maxRecord)
+	}
 	if w.err == nil {
 		_, w.err = protodelim.MarshalTo(io.MultiWriter(w.w, w.sum), r)
 	}
@@ -124,7 +128,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	case h.GetVersion() > SnapshotVersion:
 		return nil, fmt.Errorf("snapshot of version %d: %w", h.GetVersion(), ErrNewer)
 	}
-	b := builder{snapshot: &rounds.Snapshot{}}
+	b := builder{snapshot: &rounds.Snapshot{Era: int(h.GetEra())}}
 	s := &State{Index: h.GetIndex(), Snapshot: b.snapshot}
 	if s.Hash, err = digest(h.GetHash()); err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)

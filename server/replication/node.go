@@ -160,9 +160,7 @@ func Open(c Config) (_ *Node, err error) {
 		return nil, abandon(err)
 	}
 
-	n.port = newPort(c.Listener, c.Advertise, c.Cluster, c.Bearer, c.Dial, func(remote net.Addr, err error) {
-		n.log.Warn("node port refused a connection", "remote", remote.String(), "error", err)
-	})
+	n.port = newPort(c.Listener, c.Advertise, c.Cluster, c.Bearer, c.Dial, newStrangers(n.log).refuse)
 	n.peers = newPeers(c.Cluster, c.Bearer, c.Dial)
 	n.wire = transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Logger: logger, Stream: streams{n.port.raft, n.port}, MaxPool: 3, Timeout: ioTimeout,

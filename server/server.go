@@ -29,6 +29,7 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/propagation"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -51,6 +52,8 @@ type Server struct {
 
 	api, http net.Listener // http is nil if it is off
 	nodeAddr  string
+
+	connections int // of clients, at the most
 
 	node    *replication.Node
 	board   *board.Board
@@ -77,13 +80,17 @@ func New(c Config) (_ *Server, err error) {
 	if err := c.nameAfter(bearer.Identity()); err != nil {
 		return nil, err
 	}
+	most, err := connections(openFiles())
+	if err != nil {
+		return nil, &ConfigError{"api", err.Error()}
+	}
 	if c.Fatal == nil {
 		c.Fatal = func(err error) {
 			fmt.Fprintln(os.Stderr, "undertone:", err)
 			os.Exit(1)
 		}
 	}
-	s := &Server{config: c, log: c.Logger.With("node", c.Name), bearer: bearer, traces: operate.NoTraces()}
+	s := &Server{config: c, log: c.Logger.With("node", c.Name), bearer: bearer, connections: most, traces: operate.NoTraces()}
 	if c.Traces != "" {
 		if s.traces, err = operate.NewTraces(context.Background(), c.Traces, c.Name, c.Version); err != nil {
 			return nil, &ConfigError{"traces", err.Error()}
@@ -175,6 +182,7 @@ func (s *Server) assemble(n replica) {
 		Credentials: grpctls.Server(s.bearer, identity.Client, identity.Operator, identity.Auditor),
 		ClientRate:  c.ClientRate,
 		ClientBurst: c.ClientBurst,
+		Connections: s.connections,
 		Logger:      s.log,
 		Metrics:     s.metrics,
 		Options:     options,
@@ -237,7 +245,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.http != nil {
 		web := operate.NewServer(s.NotReady, s.metrics.Registry, s.log)
 		outer.Go(func() error {
-			if err := web.Serve(s.http); !errors.Is(err, http.ErrServerClosed) {
+			if err := web.Serve(netutil.LimitListener(s.http, httpConnections)); !errors.Is(err, http.ErrServerClosed) {
 				return err
 			}
 			return nil

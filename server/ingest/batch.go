@@ -42,9 +42,13 @@ type attempt struct {
 	queue   []*contribution
 	pending map[rounds.ClientID]*contribution // queued, or in a batch
 	runners int
-	// uploads that have begun, and are neither queued nor given up. gathered is
-	// closed when there are none, if somebody waits for it.
-	uploads  int
+	// uploads that have begun, and are neither queued nor given up, one of each
+	// client. late are clients that a batch has waited for in vain: none waits for
+	// them again, or one client could delay every batch. gathered is closed when
+	// no upload is awaited, if somebody waits for it.
+	uploads  map[rounds.ClientID]*Upload
+	late     map[rounds.ClientID]struct{}
+	awaited  int
 	gathered chan struct{}
 }
 
@@ -52,7 +56,8 @@ type attempt struct {
 func (in *Ingest) attempt(key Key, t terms) *attempt {
 	a := in.attempts[key]
 	if a == nil {
-		a = &attempt{Key: key, terms: t, pending: make(map[rounds.ClientID]*contribution)}
+		a = &attempt{Key: key, terms: t, pending: make(map[rounds.ClientID]*contribution),
+			uploads: make(map[rounds.ClientID]*Upload), late: make(map[rounds.ClientID]struct{})}
 		in.attempts[key] = a
 	}
 	return a
@@ -60,34 +65,57 @@ func (in *Ingest) attempt(key Key, t terms) *attempt {
 
 // forget lets an attempt go that has nothing under way. in.mu is held.
 func (in *Ingest) forget(a *attempt) {
-	if a.runners == 0 && a.uploads == 0 {
+	if a.runners == 0 && len(a.uploads) == 0 {
 		delete(in.attempts, a.Key)
 	}
 }
 
-// expect announces an upload; arrived ends it.
-func (in *Ingest) expect(key Key, t terms) *attempt {
+// expect announces an upload, and returns the client's before, to be given up;
+// arrived ends it.
+func (in *Ingest) expect(u *Upload) (before *Upload) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	a := in.attempt(key, t)
-	a.uploads++
-	return a
+	a := in.attempt(u.header.Key, u.terms)
+	u.attempt = a
+	if before = a.uploads[u.header.Client]; before != nil && before.awaited {
+		before.awaited = false
+		a.awaited--
+	}
+	a.uploads[u.header.Client] = u
+	if _, late := a.late[u.header.Client]; !late {
+		u.awaited = true
+		a.awaited++
+	}
+	return before
 }
 
-func (in *Ingest) arrived(a *attempt) {
+func (in *Ingest) arrived(u *Upload) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if a.uploads--; a.uploads == 0 && a.gathered != nil {
+	a := u.attempt
+	if a.uploads[u.header.Client] == u {
+		delete(a.uploads, u.header.Client)
+	}
+	if u.awaited {
+		u.awaited = false
+		a.awaited--
+	}
+	a.gatheredAll()
+	in.forget(a)
+}
+
+// gatheredAll wakes who waits for uploads if none is awaited. in.mu is held.
+func (a *attempt) gatheredAll() {
+	if a.awaited == 0 && a.gathered != nil {
 		close(a.gathered)
 		a.gathered = nil
 	}
-	in.forget(a)
 }
 
 // gather waits a little for the uploads to an attempt that are under way.
 func (in *Ingest) gather(a *attempt) {
 	in.mu.Lock()
-	if a.uploads == 0 || a.terms.size() < largeSum {
+	if a.awaited == 0 || a.terms.size() < largeSum {
 		in.mu.Unlock()
 		return
 	}
@@ -101,6 +129,14 @@ func (in *Ingest) gather(a *attempt) {
 	select {
 	case <-gathered:
 	case <-late.C:
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		for client, u := range a.uploads {
+			a.late[client] = struct{}{}
+			u.awaited = false
+		}
+		a.awaited = 0
+		a.gatheredAll()
 	case <-in.ctx.Done():
 	}
 }
@@ -172,8 +208,8 @@ func (in *Ingest) await(ctx context.Context, c *contribution, again bool) (Recei
 func (in *Ingest) finish(a *attempt, c *contribution, r Receipt, err error) {
 	in.mu.Lock()
 	delete(a.pending, c.client)
-	in.mu.Unlock()
 	in.drop(c)
+	in.mu.Unlock()
 	c.receipt, c.err = r, err
 	close(c.done)
 }

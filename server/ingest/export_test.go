@@ -1,5 +1,7 @@
 package ingest
 
+import "github.com/undertone-fl/undertone/aggregation/rounds"
+
 // Queued is how many contributions wait for an attempt's next batch.
 func (in *Ingest) Queued(k Key) int {
 	in.mu.Lock()
@@ -8,4 +10,9 @@ func (in *Ingest) Queued(k Key) int {
 		return len(a.queue)
 	}
 	return 0
+}
+
+// Reserve is reserve.
+func (in *Ingest) Reserve(client rounds.ClientID, n, least int64) error {
+	return in.reserve(client, n, least)
 }

@@ -23,8 +23,10 @@
 // # Policy
 //
 // Contributions are in memory only, until their batch is committed, and are
-// never logged, traced or exported. Memory is bounded by a limit in bytes;
-// beyond it contributions are refused as overload, to be retried.
+// never logged, traced or exported. Memory is bounded by a limit in bytes, of
+// which one client has an eighth, or what one contribution takes; beyond it
+// contributions are refused as overload, to be retried. A client has one upload
+// to an attempt: the next one ends it.
 package ingest
 
 import (
@@ -94,6 +96,7 @@ type Ingest struct {
 
 	mu       sync.Mutex
 	attempts map[Key]*attempt
+	held     map[rounds.ClientID]int64 // bytes in memory, of those who have any
 	draining bool
 	runners  sync.WaitGroup
 }
@@ -104,7 +107,7 @@ func New(n Node, c Config) *Ingest {
 		c.Patience = 10 * time.Second
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Ingest{node: n, config: c, ctx: ctx, cancel: cancel, attempts: make(map[Key]*attempt)}
+	return &Ingest{node: n, config: c, ctx: ctx, cancel: cancel, attempts: make(map[Key]*attempt), held: make(map[rounds.ClientID]int64)}
 }
 
 // Drain takes no more contributions, and returns once those that wait are
@@ -122,19 +125,32 @@ func (in *Ingest) Drain(ctx context.Context) {
 // Inflight is how many bytes of contributions are in memory.
 func (in *Ingest) Inflight() int64 { return in.inflight.Load() }
 
-// reserve accounts for n bytes more, or refuses them.
-func (in *Ingest) reserve(n int64) error {
-	if in.inflight.Add(n) > in.config.Limit {
-		in.inflight.Add(-n)
+// clientShare is what part of the memory one client's contributions may take,
+// so that it takes that many to fill it. One contribution always may.
+const clientShare = 8
+
+// reserve accounts for n bytes more of a client's, or refuses them; least is what
+// the client may have in any case.
+func (in *Ingest) reserve(client rounds.ClientID, n, least int64) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	held := in.held[client] + n
+	if held > max(in.config.Limit/clientShare, least) || in.inflight.Load()+n > in.config.Limit {
 		e := refusal.New(undertonev1.Reason_REASON_OVERLOADED, "too much waits to be committed")
 		e.RetryAfter = overloadPause
 		return e
 	}
+	in.held[client] = held
+	in.inflight.Add(n)
 	in.config.Metrics.Inflight.Add(float64(n))
 	return nil
 }
 
-func (in *Ingest) release(n int64) {
+// release is reserve's end. in.mu is held.
+func (in *Ingest) release(client rounds.ClientID, n int64) {
+	if in.held[client] -= n; in.held[client] <= 0 {
+		delete(in.held, client)
+	}
 	in.inflight.Add(-n)
 	in.config.Metrics.Inflight.Add(float64(-n))
 }

@@ -585,3 +585,58 @@ func TestCentralNoise(t *testing.T) {
 		t.Errorf("the noise's variance is %.3f of what it is to be, +-%.3f", ratio, tolerance)
 	}
 }
+
+// TestOneClientsUploads has one client begin upload after upload: each ends the
+// one before, and what is reserved follows what arrived.
+func TestOneClientsUploads(t *testing.T) {
+	n, spec := smallRound(t, 4)
+	in := newIngest(n, 1<<20)
+	payload := pack(spec, vector(spec, 1))
+	h := header(n, 1, payload)
+	var before *ingest.Upload
+	for range 20 {
+		u, _, err := in.Begin(t.Context(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before != nil {
+			if err := before.Write(payload[:1]); err == nil {
+				t.Error("an upload goes on that another one has ended")
+			}
+			before.Abort()
+		}
+		if err := u.Write(payload[:1]); err != nil {
+			t.Fatal(err)
+		}
+		if got := in.Inflight(); got > 4<<10 {
+			t.Errorf("%d bytes are reserved for one that arrived", got)
+		}
+		before = u
+	}
+	if err := before.Write(payload[1:]); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := before.Commit(t.Context()); err != nil || r.Duplicate {
+		t.Errorf("the last upload: %+v, %v", r, err)
+	}
+	if got := in.Inflight(); got != 0 {
+		t.Errorf("%d bytes stay reserved", got)
+	}
+}
+
+func TestOneClientsShareOfMemory(t *testing.T) {
+	in := newIngest(solo.New(), 800)
+	mallory, ann := rounds.ClientOf("mallory"), rounds.ClientOf("ann")
+	for _, test := range []struct {
+		client   rounds.ClientID
+		n, least int64
+		ok       bool
+	}{
+		{mallory, 100, 0, true}, {mallory, 1, 0, false}, {mallory, 1, 101, true}, // one contribution always may
+		{ann, 100, 0, true}, {ann, 600, 700, false}, // beyond the limit of all
+	} {
+		if err := in.Reserve(test.client, test.n, test.least); (err == nil) != test.ok {
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+}

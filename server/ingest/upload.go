@@ -28,7 +28,7 @@ func (in *Ingest) Submit(ctx context.Context, h Header, payload []byte) (Receipt
 	if crc32.Checksum(payload, castagnoli) != h.Checksum {
 		return Receipt{}, corrupt()
 	}
-	if err := in.reserve(int64(len(payload))); err != nil {
+	if err := in.reserve(h.Client, int64(len(payload)), t.size()); err != nil {
 		return Receipt{}, err
 	}
 	c := &contribution{client: h.Client, piece: payload, size: int64(len(payload)), done: make(chan struct{})}
@@ -37,21 +37,26 @@ func (in *Ingest) Submit(ctx context.Context, h Header, payload []byte) (Receipt
 		err = addNoise(t, c)
 	}
 	if err != nil {
-		in.drop(c)
+		in.discard(c)
 		return Receipt{}, err
 	}
 	return in.commit(ctx, h.Key, t, c)
 }
 
-// Upload is a contribution that arrives in pieces. It serves one goroutine.
+// Upload is a contribution that arrives in pieces. It serves one goroutine. The
+// same client's next upload to the attempt ends it: Write and Commit fail then.
 type Upload struct {
 	in      *Ingest
 	header  Header
 	terms   terms
 	c       *contribution
 	attempt *attempt
-	sum     uint32 // checksum so far
+
+	mu      sync.Mutex // before Ingest.mu
+	sum     uint32     // checksum so far
 	got     int64
+	ended   bool
+	awaited bool // of Ingest.mu: a batch may wait for it
 }
 
 // Begin prepares for the pieces of a contribution. With a receipt there is
@@ -70,10 +75,11 @@ func (in *Ingest) Begin(ctx context.Context, h Header) (*Upload, *Receipt, error
 		r, err := in.await(ctx, c, true)
 		return nil, &r, err
 	}
-	return &Upload{
-		in: in, header: h, terms: t, attempt: in.expect(h.Key, t),
-		c: &contribution{client: h.Client, done: make(chan struct{})},
-	}, nil, nil
+	u := &Upload{in: in, header: h, terms: t, c: &contribution{client: h.Client, done: make(chan struct{})}}
+	if before := in.expect(u); before != nil {
+		before.Abort()
+	}
+	return u, nil, nil
 }
 
 // Size is how many bytes the contribution has.
@@ -82,6 +88,11 @@ func (u *Upload) Size() int64 { return u.terms.size() }
 // Write takes the next piece, and checks it: memory is reserved for what has
 // arrived, never for what was announced.
 func (u *Upload) Write(piece []byte) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ended {
+		return superseded()
+	}
 	if err := checkSize(u.terms, u.got+int64(len(piece)), false); err != nil {
 		return err
 	}
@@ -95,23 +106,67 @@ func (u *Upload) Write(piece []byte) error {
 					return err
 				}
 			}
-			if err := u.in.reserve(pooled); err != nil {
-				return err
-			}
-			u.c.size += pooled
-			u.c.pieces = append(u.c.pieces, buffers.Get().(*[pooled]byte)[:0])
+			u.c.pieces = append(u.c.pieces, nil)
 			last++
 		}
-		p := u.c.pieces[last]
-		n := min(len(piece), pieceSize(u.terms.width)-len(p))
-		u.c.pieces[last] = append(p, piece[:n]...)
+		n := min(len(piece), pieceSize(u.terms.width)-len(u.c.pieces[last]))
+		if err := u.grow(&u.c.pieces[last], n); err != nil {
+			return err
+		}
+		u.c.pieces[last] = append(u.c.pieces[last], piece[:n]...)
 		piece = piece[n:]
 	}
 	return nil
 }
 
+// grow makes room for n bytes more in a piece, and reserves it: by doubling, so
+// that what is reserved is less than twice what has arrived, up to a buffer.
+func (u *Upload) grow(p *[]byte, n int) error {
+	room := cap(*p)
+	for room = max(room, leastPiece); room < len(*p)+n; room *= 2 {
+	}
+	if room == cap(*p) {
+		return nil
+	}
+	more := int64(room - cap(*p))
+	if err := u.in.reserve(u.header.Client, more, footprint(u.terms)); err != nil {
+		return err
+	}
+	u.c.size += more
+	var grown []byte
+	if room == pooled {
+		grown = buffers.Get().(*[pooled]byte)[:0]
+	} else {
+		grown = make([]byte, 0, room)
+	}
+	*p = append(grown, *p...)
+	return nil
+}
+
+// footprint is the memory that a contribution takes.
+func footprint(t terms) int64 {
+	each := int64(pieceSize(t.width))
+	return (t.size() + each - 1) / each * pooled
+}
+
 // Commit returns when the contribution is committed.
 func (u *Upload) Commit(ctx context.Context) (Receipt, error) {
+	queued, err := u.enqueue()
+	if err != nil {
+		return Receipt{}, err
+	}
+	return u.in.await(ctx, queued, queued != u.c)
+}
+
+// enqueue ends the upload: its contribution waits for a batch, or is dropped.
+func (u *Upload) enqueue() (*contribution, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ended {
+		return nil, superseded()
+	}
+	u.ended = true
+	defer u.in.arrived(u)
 	err := checkSize(u.terms, u.got, true)
 	if err == nil && u.sum != u.header.Checksum {
 		err = corrupt()
@@ -123,21 +178,27 @@ func (u *Upload) Commit(ctx context.Context) (Receipt, error) {
 		err = addNoise(u.terms, u.c)
 	}
 	if err != nil {
-		u.Abort()
-		return Receipt{}, err
+		u.in.discard(u.c)
+		return nil, err
 	}
-	queued, err := u.in.enqueue(u.header.Key, u.terms, u.c)
-	u.in.arrived(u.attempt)
-	if err != nil {
-		return Receipt{}, err
-	}
-	return u.in.await(ctx, queued, queued != u.c)
+	return u.in.enqueue(u.header.Key, u.terms, u.c)
 }
 
 // Abort gives the upload up.
 func (u *Upload) Abort() {
-	u.in.drop(u.c)
-	u.in.arrived(u.attempt)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.ended {
+		u.ended = true
+		u.in.discard(u.c)
+		u.in.arrived(u)
+	}
+}
+
+func superseded() error {
+	e := refusal.New(undertonev1.Reason_REASON_OVERLOADED, "the client has begun another upload")
+	e.RetryAfter = overloadPause
+	return e
 }
 
 // contribution is one that waits to be committed.
@@ -156,6 +217,9 @@ type contribution struct {
 
 // pooled is the size of a buffer: of a piece on the wire.
 const pooled = 256 << 10
+
+// leastPiece is the memory that the first bytes of a piece take.
+const leastPiece = 4 << 10
 
 var buffers = sync.Pool{New: func() any { return new([pooled]byte) }}
 
@@ -177,12 +241,21 @@ func (c *contribution) each(width int, f func(at int, piece []byte) error) error
 	return nil
 }
 
-// drop frees what a contribution holds.
+// discard drops a contribution that is nowhere queued.
+func (in *Ingest) discard(c *contribution) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.drop(c)
+}
+
+// drop frees what a contribution holds. in.mu is held.
 func (in *Ingest) drop(c *contribution) {
 	for _, p := range c.pieces {
-		buffers.Put((*[pooled]byte)(p[:pooled]))
+		if cap(p) == pooled {
+			buffers.Put((*[pooled]byte)(p[:pooled]))
+		}
 	}
-	in.release(c.size)
+	in.release(c.client, c.size)
 	c.piece, c.pieces, c.size = nil, nil, 0
 }
 

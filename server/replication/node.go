@@ -129,7 +129,9 @@ type Node struct {
 	diverged atomic.Pointer[string]
 	epoch    epoch // of the leader that raft knows
 	joining  atomic.Pointer[string]
-	consents int // of a leader, to this node's membership; enter's
+	// transferring tells watchTransfers that a command was refused for one.
+	transferring chan struct{}
+	consents     int // of a leader, to this node's membership; enter's
 }
 
 // Open starts a node, which recovers what its directory holds, and goes on to
@@ -144,7 +146,7 @@ func Open(c Config) (_ *Node, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	n := &Node{config: c, log: c.Logger, stop: make(chan struct{})}
+	n := &Node{config: c, log: c.Logger, stop: make(chan struct{}), transferring: make(chan struct{}, 1)}
 	n.epoch.init()
 	n.replica = newReplica(n.fatal)
 	logger := newRaftLogger(c.Logger)
@@ -160,9 +162,7 @@ func Open(c Config) (_ *Node, err error) {
 		return nil, abandon(err)
 	}
 
-	n.port = newPort(c.Listener, c.Advertise, c.Cluster, c.Bearer, c.Dial, func(remote net.Addr, err error) {
-		n.log.Warn("node port refused a connection", "remote", remote.String(), "error", err)
-	})
+	n.port = newPort(c.Listener, c.Advertise, c.Cluster, c.Bearer, c.Dial, newStrangers(n.log).refuse)
 	n.peers = newPeers(c.Cluster, c.Bearer, c.Dial)
 	n.wire = transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Logger: logger, Stream: streams{n.port.raft, n.port}, MaxPool: 3, Timeout: ioTimeout,
@@ -190,6 +190,7 @@ func Open(c Config) (_ *Node, err error) {
 	n.background(n.enter)
 	n.background(n.compare)
 	n.background(n.compact)
+	n.background(n.watchTransfers)
 	return n, nil
 }
 

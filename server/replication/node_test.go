@@ -3,8 +3,12 @@ package replication
 import (
 	"context"
 	"errors"
+	"reflect"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 )
@@ -104,5 +108,34 @@ func TestFailover(t *testing.T) {
 	c.agree()
 	if got := old.members(); got != 2 {
 		t.Errorf("%d contributions on the node that came back, want 2", got)
+	}
+}
+
+// TestTransferThatNeverEnds sets the mark that raft leaves after a transfer which
+// an election interrupts.
+func TestTransferThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := c.place("a").start(expect(1))
+	a.begin()
+	field := reflect.ValueOf(a.raft).Elem().FieldByName("leaderState").FieldByName("leadershipTransferInProgress")
+	mark := (*int32)(unsafe.Pointer(field.UnsafeAddr()))
+
+	// One that ends is waited for.
+	atomic.StoreInt32(mark, 1)
+	time.AfterFunc(2*transferLook, func() { atomic.StoreInt32(mark, 0) })
+	a.must(contribution("job", 1, 1, 1))
+
+	atomic.StoreInt32(mark, 1)
+	if _, err := a.Propose(context.Background(), contribution("job", 1, 1, 2)); !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrStopped) {
+		t.Errorf("a proposal meanwhile: %v", err)
+	}
+	select {
+	case err := <-a.fatal:
+		if !strings.Contains(err.Error(), "restart") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the node goes on, and refuses everything")
 	}
 }

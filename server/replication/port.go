@@ -5,14 +5,18 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/undertone-fl/undertone/proto/identity"
+	"github.com/undertone-fl/undertone/server/internal/handshake"
 )
 
 const (
@@ -21,10 +25,10 @@ const (
 	raftProtocol = "undertone-raft/"
 	grpcProtocol = "h2"
 
-	handshakeTimeout = 10 * time.Second
-	// handshakes bounds those under way: whoever connects and says nothing takes
-	// one for handshakeTimeout.
-	handshakes = 256
+	// A node finishes its handshake at once. Whoever connects and says nothing
+	// may take so long, and less if there are many: one of maxHandshakes.
+	handshakeTimeout = 2 * time.Second
+	maxHandshakes    = 256
 )
 
 // port is the one port that nodes reach one another on: TLS with node
@@ -37,6 +41,7 @@ type port struct {
 	dial      func(ctx context.Context, address string) (net.Conn, error)
 	failed    func(remote net.Addr, err error)
 
+	handshakes *handshake.Bound
 	raft, grpc *queue
 
 	mu    sync.Mutex
@@ -47,15 +52,16 @@ func newPort(l net.Listener, advertise, cluster string, b *identity.Bearer,
 	dial func(context.Context, string) (net.Conn, error), failed func(net.Addr, error)) *port {
 	p := &port{
 		listener: l, advertise: address(advertise), bearer: b, protocol: raftProtocol + cluster,
-		dial: dial, failed: failed, conns: map[*trackedConn]struct{}{},
+		dial: dial, failed: failed, handshakes: handshake.NewBound(maxHandshakes), conns: map[*trackedConn]struct{}{},
 	}
 	p.raft, p.grpc = newQueue(p.advertise), newQueue(p.advertise)
 	go p.accept()
 	return p
 }
 
+// accept never waits for anybody but the next one: a port that those can fill who
+// have no certificate would keep a node out of its cluster.
 func (p *port) accept() {
-	slots := make(chan struct{}, handshakes)
 	for {
 		conn, err := p.listener.Accept()
 		if err != nil {
@@ -66,10 +72,10 @@ func (p *port) accept() {
 			time.Sleep(10 * time.Millisecond) // out of descriptors, say
 			continue
 		}
-		slots <- struct{}{}
+		done := p.handshakes.Begin(conn)
 		go func() {
-			defer func() { <-slots }()
-			if err := p.admit(conn); err != nil {
+			defer done()
+			if err := p.admit(conn, done); err != nil {
 				p.failed(conn.RemoteAddr(), err)
 				conn.Close()
 			}
@@ -77,8 +83,9 @@ func (p *port) accept() {
 	}
 }
 
-// admit finishes the handshake and hands the connection to whom it is for.
-func (p *port) admit(conn net.Conn) error {
+// admit finishes the handshake, which it says with done, and hands the connection
+// to whom it is for.
+func (p *port) admit(conn net.Conn, done func()) error {
 	c := p.bearer.ServerTLS(identity.Node)
 	c.NextProtos = []string{p.protocol, grpcProtocol}
 	t := tls.Server(conn, c)
@@ -87,6 +94,7 @@ func (p *port) admit(conn net.Conn) error {
 	if err := t.HandshakeContext(ctx); err != nil {
 		return err
 	}
+	done()
 	q := p.grpc
 	switch t.ConnectionState().NegotiatedProtocol {
 	case p.protocol:
@@ -100,6 +108,25 @@ func (p *port) admit(conn net.Conn) error {
 		err = net.ErrClosed
 	}
 	return err
+}
+
+// strangers says who was refused at the port, a line a second at the most: how
+// often is up to whoever can reach it.
+type strangers struct {
+	log     *slog.Logger
+	refused atomic.Int64 // since the line before
+	line    rate.Sometimes
+}
+
+func newStrangers(log *slog.Logger) *strangers {
+	return &strangers{log: log, line: rate.Sometimes{Interval: time.Second}}
+}
+
+func (s *strangers) refuse(remote net.Addr, err error) {
+	s.refused.Add(1)
+	s.line.Do(func() {
+		s.log.Warn("node port refused connections", "count", s.refused.Swap(0), "last", remote.String(), "error", err)
+	})
 }
 
 // track has a connection closed with the port. raft's transport lets those go on

@@ -154,11 +154,50 @@ func (n *Node) await(ctx context.Context, f raft.Future) error {
 	go func() { done <- f.Error() }()
 	select {
 	case err := <-done:
+		if errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			select {
+			case n.transferring <- struct{}{}:
+			default: // watchTransfers looks already
+			}
+		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-n.stop:
 		return ErrStopped
+	}
+}
+
+// A leadership transfer takes an election's time at the most. One that still
+// refuses everything after so many looks, five seconds, does so for ever.
+const (
+	transferLook  = 250 * time.Millisecond
+	transferLooks = 20
+)
+
+// watchTransfers ends the node if it leads, and refuses everything for a transfer
+// of leadership that is no more: raft forgets to take its mark away if an election
+// comes between (hashicorp/raft issue 696), and only a restart does. Looks are
+// counted, rather than time, as a process may have been stopped and woken.
+func (n *Node) watchTransfers() {
+	t := time.NewTicker(transferLook)
+	defer t.Stop()
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-n.transferring:
+		}
+		for looks := 0; errors.Is(n.await(context.Background(), n.raft.Barrier(enqueueTimeout)), raft.ErrLeadershipTransferInProgress); looks++ {
+			if looks == transferLooks {
+				n.fatal(errors.New("raft refuses every command for a leadership transfer that has ended (hashicorp/raft issue 696): restart this node"))
+			}
+			select {
+			case <-n.stop:
+				return
+			case <-t.C:
+			}
+		}
 	}
 }
 

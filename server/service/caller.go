@@ -13,6 +13,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	"github.com/undertone-fl/undertone/server/internal/handshake"
 	"github.com/undertone-fl/undertone/server/metrics"
 	"github.com/undertone-fl/undertone/server/refusal"
 )
@@ -45,36 +46,41 @@ const (
 )
 
 // gate is a server's transport credentials: it admits callers, and bounds the
-// connections of each.
+// connections of each and the handshakes of all.
 type gate struct {
 	credentials.TransportCredentials
-	rate    rate.Limit
-	burst   int
-	metrics *metrics.Metrics
+	rate       rate.Limit
+	burst      int
+	metrics    *metrics.Metrics
+	handshakes *handshake.Bound
 
 	mu          sync.Mutex
 	connections map[identity.Identity]int
 	limiters    *simplelru.LRU // identity.Identity -> *rate.Limiter
 }
 
-func newGate(tls credentials.TransportCredentials, perSecond float64, burst int, m *metrics.Metrics) *gate {
+func newGate(c Config) *gate {
 	limiters, err := simplelru.NewLRU(rememberedCallers, nil)
 	if err != nil {
 		panic(err) // its size is positive
 	}
 	return &gate{
-		TransportCredentials: tls,
-		rate:                 rate.Limit(perSecond),
-		burst:                burst,
-		metrics:              m,
-		connections:          make(map[identity.Identity]int),
-		limiters:             limiters,
+		TransportCredentials: c.Credentials,
+		rate:                 rate.Limit(c.ClientRate),
+		burst:                c.ClientBurst,
+		metrics:              c.Metrics,
+		// Fewer than there may be connections, which strangers would fill else.
+		handshakes:  handshake.NewBound(min(maxHandshakes, c.Connections/2)),
+		connections: make(map[identity.Identity]int),
+		limiters:    limiters,
 	}
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	done := g.handshakes.Begin(raw)
 	secured, info, err := g.TransportCredentials.ServerHandshake(raw)
+	done()
 	if err != nil {
 		return nil, nil, err
 	}

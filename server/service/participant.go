@@ -6,13 +6,16 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server/board"
@@ -25,12 +28,17 @@ import (
 type participant struct {
 	rpc.UnimplementedParticipantServiceServer
 	*Service
+	polls polls
 }
 
 const (
 	longestPoll = time.Minute
-	// mostKnown bounds what a poll may list.
-	mostKnown = 4096
+	// mostKnown bounds what a poll may list, longestName the job of each.
+	mostKnown   = 4096
+	longestName = 63
+	// mostWaiting is how many polls of one identity may wait at a time: a client
+	// needs one, and one that a broken connection left behind.
+	mostWaiting = 8
 )
 
 // Poll implements ParticipantService. Those who wait share the board's edition,
@@ -43,18 +51,27 @@ func (p *participant) Poll(ctx context.Context, req *undertonev1.PollRequest) (*
 	if len(req.Known) > mostKnown {
 		return nil, refusal.New(undertonev1.Reason_REASON_MALFORMED, "known: more than %d entries", mostKnown)
 	}
-	if err := ingest.CatchUp(ctx, p.node, req.MinIndex); err != nil {
+	for _, k := range req.Known {
+		if len(k.Job) > longestName {
+			return nil, refusal.New(undertonev1.Reason_REASON_MALFORMED, "known: a job's name of more than %d bytes", longestName)
+		}
+	}
+	leave, err := p.polls.enter(who.Identity)
+	if err != nil {
 		return nil, err
 	}
-	known := make(map[string]*undertonev1.Participation, len(req.Known))
-	for _, k := range req.Known {
-		known[k.Job] = latest(known[k.Job], k)
+	defer leave()
+	minIndex, waiting := req.MinIndex, req.WaitMs > 0
+	if err := ingest.CatchUp(ctx, p.node, minIndex); err != nil {
+		return nil, err
 	}
+	edition, _ := p.board.At(minIndex)
+	known := knownOf(edition, req.Known)
 	late := time.NewTimer(min(time.Duration(min(req.WaitMs, uint64(longestPoll.Milliseconds())))*time.Millisecond, longestPoll))
 	defer late.Stop()
-	waiting := req.WaitMs > 0
+	proto.Reset(req) // what it says beside that is nothing to keep for a minute
 	for {
-		edition, index := p.board.At(req.MinIndex)
+		edition, index := p.board.At(minIndex)
 		switch ready := len(edition.NotReady) == 0; {
 		case ready && (!waiting || somethingNew(edition, known)):
 			return p.work(edition, index, who.client), nil
@@ -73,24 +90,65 @@ func (p *participant) Poll(ctx context.Context, req *undertonev1.PollRequest) (*
 	}
 }
 
-// latest returns the later one of two participations in a job.
-func latest(a, b *undertonev1.Participation) *undertonev1.Participation {
-	if a == nil || b.Round > a.Round || b.Round == a.Round && b.Attempt > a.Attempt {
-		return b
+// polls counts those of each identity.
+type polls struct {
+	mu      sync.Mutex
+	waiting map[identity.Identity]int
+}
+
+// enter admits a poll until leave is called.
+func (p *polls) enter(who identity.Identity) (leave func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting[who] >= mostWaiting {
+		e := refusal.New(undertonev1.Reason_REASON_RATE_LIMITED, "%v has %d polls waiting already", who, mostWaiting)
+		e.RetryAfter = time.Second
+		return nil, e
 	}
-	return a
+	p.waiting[who]++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.waiting[who]--; p.waiting[who] == 0 {
+			delete(p.waiting, who)
+		}
+	}, nil
+}
+
+// knownOf is what of a client's list is about a job on the board: the rest would
+// wait with it for nothing.
+func knownOf(e *board.Edition, list []*undertonev1.Participation) map[string]participation {
+	last := make(map[string]participation, min(len(list), len(e.Jobs)))
+	for _, k := range list {
+		if now := (participation{k.Round, k.Attempt}); !now.before(last[k.Job]) {
+			last[k.Job] = now
+		}
+	}
+	known := make(map[string]participation)
+	for i := range e.Jobs {
+		if k, ok := last[e.Jobs[i].Name]; ok {
+			known[e.Jobs[i].Name] = k
+		}
+	}
+	return known
+}
+
+// participation is in an attempt of a job.
+type participation struct{ round, attempt uint32 }
+
+func (p participation) before(q participation) bool {
+	return p.round < q.round || p.round == q.round && p.attempt < q.attempt
 }
 
 // somethingNew reports whether a round is open that the client does not know.
 // Rounds go on in order, so what comes after the latest that it knows is new.
-func somethingNew(e *board.Edition, known map[string]*undertonev1.Participation) bool {
+func somethingNew(e *board.Edition, known map[string]participation) bool {
 	for i := range e.Jobs {
 		j := &e.Jobs[i]
 		if !j.Collecting() {
 			continue
 		}
-		k := known[j.Name]
-		if k == nil || uint32(j.Last.Round) != k.Round || uint32(j.Last.Attempt) != k.Attempt {
+		if known[j.Name] != (participation{uint32(j.Last.Round), uint32(j.Last.Attempt)}) {
 			return true
 		}
 	}

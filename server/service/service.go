@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/proto/identity"
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/ingest"
@@ -49,6 +50,8 @@ type Config struct {
 	Credentials credentials.TransportCredentials // TLS that verifies certificates
 	ClientRate  float64                          // requests a second of one caller
 	ClientBurst int
+	// Connections is how many there may be, of everybody; 0: 32,768.
+	Connections int
 	// UploadTime is how long an upload may take, beside what its size takes at
 	// 64 KiB a second; 0: 30 seconds.
 	UploadTime time.Duration
@@ -76,8 +79,12 @@ const (
 	pieceSize = 256 << 10
 	// maxStreams is how many requests a connection may have open.
 	maxStreams = 32
-	// maxConnections is how many connections there may be, of everybody.
-	maxConnections = 1 << 15
+	// MaxConnections is how many connections there may be at the most, of everybody.
+	MaxConnections = 1 << 15
+	// maxHandshakes is how many of them may have shown no certificate, and
+	// handshakeTime what each may take for that.
+	maxHandshakes = 1024
+	handshakeTime = 10 * time.Second
 	// window is what a stream, and a connection, may send ahead: some pieces.
 	streamWindow, connectionWindow = 1 << 20, 2 << 20
 )
@@ -87,9 +94,12 @@ func New(n Node, b *board.Board, in *ingest.Ingest, c Config) *Service {
 	if c.UploadTime == 0 {
 		c.UploadTime = 30 * time.Second
 	}
+	if c.Connections == 0 {
+		c.Connections = MaxConnections
+	}
 	s := &Service{config: c, node: n, board: b, ingest: in, stopping: make(chan struct{})}
 	s.server = grpc.NewServer(append([]grpc.ServerOption{
-		grpc.Creds(newGate(c.Credentials, c.ClientRate, c.ClientBurst, c.Metrics)),
+		grpc.Creds(newGate(c)),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 		grpc.ForceServerCodecV2(s.codec()),
@@ -97,7 +107,7 @@ func New(n Node, b *board.Board, in *ingest.Ingest, c Config) *Service {
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(16 << 10),
-		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.ConnectionTimeout(handshakeTime),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
@@ -110,14 +120,14 @@ func New(n Node, b *board.Board, in *ingest.Ingest, c Config) *Service {
 		}),
 		grpc.WaitForHandlers(true),
 	}, c.Options...)...)
-	rpc.RegisterParticipantServiceServer(s.server, &participant{Service: s})
+	rpc.RegisterParticipantServiceServer(s.server, &participant{Service: s, polls: polls{waiting: make(map[identity.Identity]int)}})
 	rpc.RegisterOperatorServiceServer(s.server, &operator{Service: s})
 	return s
 }
 
 // Serve answers on a listener until Stop.
 func (s *Service) Serve(l net.Listener) error {
-	return s.server.Serve(netutil.LimitListener(l, maxConnections))
+	return s.server.Serve(netutil.LimitListener(l, s.config.Connections))
 }
 
 // Stop ends what waits, lets what is being answered finish until ctx is done,

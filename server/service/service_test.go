@@ -441,6 +441,7 @@ func TestPoll(t *testing.T) {
 	const waiters = 20
 	woken := make(chan error, waiters)
 	for k := range waiters {
+		client := f.client(fmt.Sprint("waiter-", k))
 		go func() {
 			resp, err := client.Poll(t.Context(), &undertonev1.PollRequest{Known: known, WaitMs: 60_000})
 			if err == nil && (len(resp.Work) != 1 || resp.Work[0].Attempt != 2) {
@@ -599,4 +600,48 @@ func TestDiverged(t *testing.T) {
 	payload := f.payload()
 	_, err := f.client("ann").Submit(t.Context(), &undertonev1.SubmitRequest{Header: f.header(payload), Payload: payload})
 	f.expect(err, codes.Unavailable, undertonev1.Reason_REASON_DIVERGED)
+}
+
+// TestIdleStrangers has strangers take every connection there may be, and say
+// nothing: a client with a certificate is served all the same.
+func TestIdleStrangers(t *testing.T) {
+	f := newFixture(t, func(c *service.Config) { c.Connections = 8 })
+	for range 16 {
+		stranger, err := net.Dial("tcp", f.address)
+		must(t, err)
+		defer stranger.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // half a handshake's time
+	defer cancel()
+	_, err := f.client("alice").Poll(ctx, &undertonev1.PollRequest{})
+	must(t, err)
+}
+
+// TestPollsOfOneClient bounds what one identity can keep waiting, and for what.
+func TestPollsOfOneClient(t *testing.T) {
+	f := newFixture(t, nil)
+	client := f.client("mallory")
+	_, err := client.Poll(t.Context(), &undertonev1.PollRequest{Known: []*undertonev1.Participation{{Job: strings.Repeat("m", 64)}}})
+	f.expect(err, codes.InvalidArgument, undertonev1.Reason_REASON_MALFORMED)
+
+	known := []*undertonev1.Participation{{Job: "elsewhere", Round: 1}, {Job: f.spec.Job, Round: 1, Attempt: 1}}
+	const waiting, all = 8, 9
+	ended := make(chan error, all)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range all {
+		go func() {
+			_, err := client.Poll(ctx, &undertonev1.PollRequest{Known: known, WaitMs: 60_000})
+			ended <- err
+		}()
+	}
+	f.expect(<-ended, codes.ResourceExhausted, undertonev1.Reason_REASON_RATE_LIMITED)
+	_, err = f.client("ann").Poll(t.Context(), new(undertonev1.PollRequest))
+	must(t, err)
+	cancel()
+	for range waiting {
+		if err := <-ended; status.Code(err) != codes.Canceled {
+			t.Errorf("a poll that was admitted: %v", err)
+		}
+	}
 }

@@ -243,3 +243,27 @@ func TestDiverged(t *testing.T) {
 		t.Errorf("%q, %v", why, err)
 	}
 }
+
+// TestTooManyOpenFiles has files run out while a snapshot is made: there is none
+// this time, and that is all.
+func TestTooManyOpenFiles(t *testing.T) {
+	for _, out := range []error{syscall.EMFILE, syscall.ENFILE} {
+		var full error
+		o := options(t) // whose Fatal fails the test
+		o.Fault = func(Op) error { return full }
+		d, err := Open(filepath.Join(t.TempDir(), "data"), owner, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		_, transport := raft.NewInmemTransport("")
+		full = &os.PathError{Op: "open", Path: "state.bin", Err: out}
+		if _, err := d.Snapshots.Create(1, 1, 1, raft.Configuration{}, 1, transport); !errors.Is(err, out) {
+			t.Errorf("a snapshot without files: %v, want %v", err, out)
+		}
+		full = nil
+		if err := takeSnapshot(t, d, 1, "one").Close(); err != nil {
+			t.Errorf("a snapshot afterwards: %v", err)
+		}
+	}
+}

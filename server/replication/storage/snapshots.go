@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -24,6 +25,10 @@ const (
 	// retain is one snapshot to use, and the one before it for an operator.
 	retain = 2
 )
+
+// busy are errors of a snapshot's files that end: too many others are open. The
+// log is whole without the snapshot, and raft makes another one.
+var busy = []error{syscall.EMFILE, syscall.ENFILE}
 
 // Snapshots are hashicorp's FileSnapshotStore, with a checksum of its meta.json:
 // the index, term and membership of a snapshot, which it does not protect.
@@ -103,7 +108,7 @@ func (s *Snapshots) Open(id string) (meta *raft.SnapshotMeta, r io.ReadCloser, e
 	err = s.guard.do(Read, func() error {
 		meta, r, err = s.open(id)
 		return err
-	}, os.ErrNotExist) // reaped meanwhile
+	}, append(busy[:len(busy):len(busy)], os.ErrNotExist)...) // or reaped meanwhile
 	return meta, r, err
 }
 
@@ -134,7 +139,7 @@ func (s *Snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 	err = s.guard.do(Snapshot, func() error {
 		sink, err = s.files.Create(version, index, term, configuration, configurationIndex, t)
 		return err
-	})
+	}, busy...)
 	return &snapshotSink{SnapshotSink: sink, store: s}, err
 }
 
@@ -162,5 +167,5 @@ func (k *snapshotSink) Close() error {
 			return err
 		}
 		return writeFile(filepath.Join(dir, sumFile), append(checksum(meta), '\n'))
-	})
+	}, busy...)
 }

@@ -154,6 +154,7 @@ func (d *Directory) Close() error {
 // Abandon gives the directory up as a crash does. Where an access hangs, the
 // directory stays locked until it comes back, or the process ends.
 func (d *Directory) Abandon() {
+	d.guard.abandoned.Store(true)
 	d.guard.close()
 	done := make(chan struct{})
 	go func() {

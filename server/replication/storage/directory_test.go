@@ -267,3 +267,16 @@ func TestTooManyOpenFiles(t *testing.T) {
 		}
 	}
 }
+
+// What still runs when a directory is given up meets no error: raft would panic.
+func TestAbandonedDirectoryStandsStill(t *testing.T) {
+	d := mustOpen(t, t.TempDir())
+	d.Abandon()
+	read := make(chan error, 1)
+	go func() { read <- d.Log.GetLog(1, new(raft.Log)) }()
+	select {
+	case err := <-read:
+		t.Fatalf("read from a directory that was given up: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+}

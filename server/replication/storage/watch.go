@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,8 +29,9 @@ type Fault func(Op) error
 // not come back: a node that can neither write nor say so elects nobody, and
 // hashicorp/raft meets most such errors with a panic.
 type guard struct {
-	fault Fault
-	fatal func(error)
+	abandoned atomic.Bool // by Directory.Abandon
+	fault     Fault
+	fatal     func(error)
 
 	mu   sync.Mutex
 	busy map[*access]struct{}
@@ -98,6 +100,11 @@ func (g *guard) do(op Op, f func() error, allowed ...error) (err error) {
 		}
 		if err == nil {
 			return
+		}
+		if g.abandoned.Load() {
+			// What is left of raft would panic at an error: it stands still, as
+			// in a crash.
+			select {}
 		}
 		for _, ok := range allowed {
 			if errors.Is(err, ok) {

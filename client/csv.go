@@ -120,9 +120,6 @@ func ReadItems(path string) ([]string, error) {
 // Users are the names of a file's users, in order of appearance.
 func (t *Table) Users() []string { return slices.Clone(t.users) }
 
-// Len is the number of a user's samples.
-func (t *Table) Len(user string) int { return len(t.rows[user]) }
-
 // Rows are the samples of a user.
 func (t *Table) Rows(user string) []Row { return t.rows[user] }
 

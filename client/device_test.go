@@ -416,6 +416,61 @@ func TestUnusableSamples(t *testing.T) {
 	}
 }
 
+// TestFit: samples that have come since count once they are fitted, without a
+// server, and stay fitted.
+func TestFit(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	c := s.config(t.TempDir(), "ann")
+	now := samples()
+	c.Samples = func(string, int) (local.Samples, error) { return now, nil }
+	d := open(t, c)
+	if err := d.Fit("taste"); !errors.Is(err, client.ErrNoModel) {
+		t.Errorf("before any model: %v", err)
+	}
+	s.Begin("taste")
+	want(t, syncOne(t, d), client.Contributed)
+	s.Release("taste")
+	if _, err := d.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x := []float64{1, 0, -1, 2, 0.5, 0}
+	predict := func(d *client.Device) float64 {
+		t.Helper()
+		y, err := d.Predict("taste", x, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return y
+	}
+	before := predict(d)
+	now = samples()
+	for i := range now.Y {
+		now.Y[i] *= 3
+	}
+	if y := predict(d); y != before {
+		t.Errorf("%v before it is fitted, and was %v", y, before)
+	}
+	if err := d.Fit("taste"); err != nil {
+		t.Fatal(err)
+	}
+	after := predict(d)
+	if after == before {
+		t.Errorf("%v whatever the samples", after)
+	}
+	offline := open(t, client.Config{Dir: c.Dir, Offline: true})
+	if y := predict(offline); y != after {
+		t.Errorf("%v on disk, %v in memory", y, after)
+	}
+	if err := offline.Fit("taste"); !errors.Is(err, client.ErrClosed) {
+		t.Errorf("offline: %v", err)
+	}
+	now.X = now.X[1:]
+	if err := d.Fit("taste"); !errors.Is(err, local.ErrSamples) {
+		t.Errorf("samples of the wrong shape: %v", err)
+	}
+}
+
 // TestTwoHistories: what was shown once of a job may not change. Then the device
 // takes no part in it any more, not even after a restart.
 func TestTwoHistories(t *testing.T) {

@@ -111,8 +111,8 @@ func TestHoldOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := table.HoldOut(0.8, 1)
-	if table.Len("ann") != 8 || held.Len("ann") != 2 || table.Len("bob") != 1 || held.Len("bob") != 0 {
-		t.Errorf("ann %d and %d, bob %d and %d", table.Len("ann"), held.Len("ann"), table.Len("bob"), held.Len("bob"))
+	if len(table.Rows("ann")) != 8 || len(held.Rows("ann")) != 2 || len(table.Rows("bob")) != 1 || len(held.Rows("bob")) != 0 {
+		t.Errorf("ann %d and %d, bob %d and %d", len(table.Rows("ann")), len(held.Rows("ann")), len(table.Rows("bob")), len(held.Rows("bob")))
 	}
 }
 

@@ -21,7 +21,9 @@ import (
 // service computes a unit's rounds as a deployment does: its job runs on the
 // cluster's servers, and every client is a device with a certificate, a directory
 // and a record of its own. Only the noise is seeded. Integer sums do not depend
-// on their order, so the states released are, bit for bit, those of a cohort.
+// on their order, so the states released are, bit for bit, those of a cohort;
+// but for central trust, where the servers draw the noise, and no seed reaches
+// them.
 type service struct {
 	cluster *cluster.Cluster
 	cohort  *cohort // measures; and counts what is done
@@ -45,11 +47,13 @@ func newService(c *cluster.Cluster, measures *cohort, clients int) (*service, er
 	}
 	s := &service{cluster: c, cohort: measures, dir: dir}
 	if s.library, err = client.OpenLibrary(filepath.Join(dir, "library")); err != nil {
+		s.close()
 		return nil, err
 	}
 	for i := range clients {
 		b, err := c.Bearer(identity.Client, fmt.Sprintf("client-%d", i))
 		if err != nil {
+			s.close()
 			return nil, err
 		}
 		s.bearers = append(s.bearers, b)
@@ -57,11 +61,7 @@ func newService(c *cluster.Cluster, measures *cohort, clients int) (*service, er
 	return s, nil
 }
 
-func (s *service) close() {
-	if s != nil {
-		os.RemoveAll(s.dir)
-	}
-}
+func (s *service) close() { os.RemoveAll(s.dir) }
 
 // advance has every device take part in the round that follows a state, and
 // returns what the servers released.
@@ -142,6 +142,9 @@ func (s *service) sync(ctx context.Context, u *unit, job string, round, i int, t
 			}
 			if j.Err != nil {
 				return fmt.Errorf("client %d: %w", i, j.Err)
+			}
+			if j.Round == round && j.Outcome != "" {
+				return fmt.Errorf("client %d is not in round %d of %s: %s", i, round, job, j.Outcome)
 			}
 		}
 		select {

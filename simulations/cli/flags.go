@@ -86,7 +86,7 @@ func (f *flags) add(cmd *cobra.Command) {
 	fs.Uint64Var(&f.experiment.Seed, "seed", 1, "first `seed`; the same seed gives the same result")
 	fs.IntVar(&f.experiment.Seeds, "seeds", 0, "`number` of seeds to run (default: the preset's; with --data 5)")
 	fs.IntVar(&f.workers, "workers", 0, "clients computed at a time, a `number`; 0 is one for each processor")
-	fs.IntVar(&f.cluster, "cluster", 0, "compute every run under a budget on a `number` of real servers, 1, 3 or 5, started on loopback, with a real client for each user; the states released are the same bit for bit")
+	fs.IntVar(&f.cluster, "cluster", 0, "compute every run under a budget on a `number` of real servers, 1, 3 or 5, started on loopback, with a real client for each user; the states released are the same bit for bit, but with --trust central, where the servers draw the noise")
 	fs.StringVar(&f.out, "out", defaultOut, "`directory` for result.json, report.html and the figures; a finished report in it is replaced; \"\" writes no files")
 	fs.BoolVar(&f.resume, "resume", false, "go on with the experiment that was stopped in --out; the other flags must be as before")
 	fs.BoolVar(&f.json, "json", false, "print result.json instead of the table")

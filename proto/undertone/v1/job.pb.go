@@ -32,6 +32,8 @@ const (
 	JobState_JOB_STATE_FINISHED JobState = 3
 	// The budget has no room for the next attempt.
 	JobState_JOB_STATE_EXHAUSTED JobState = 4
+	// An operator closed it for good.
+	JobState_JOB_STATE_CLOSED JobState = 5
 )
 
 // Enum value maps for JobState.
@@ -42,6 +44,7 @@ var (
 		2: "JOB_STATE_RUNNING",
 		3: "JOB_STATE_FINISHED",
 		4: "JOB_STATE_EXHAUSTED",
+		5: "JOB_STATE_CLOSED",
 	}
 	JobState_value = map[string]int32{
 		"JOB_STATE_UNSPECIFIED": 0,
@@ -49,6 +52,7 @@ var (
 		"JOB_STATE_RUNNING":     2,
 		"JOB_STATE_FINISHED":    3,
 		"JOB_STATE_EXHAUSTED":   4,
+		"JOB_STATE_CLOSED":      5,
 	}
 )
 
@@ -608,13 +612,14 @@ const file_undertone_v1_job_proto_rawDesc = "" +
 	"\amembers\x18\x05 \x03(\rR\amembers\x12\x12\n" +
 	"\x04room\x18\x06 \x01(\rR\x04roomB\n" +
 	"\n" +
-	"\b_counted*\x83\x01\n" +
+	"\b_counted*\x99\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10JOB_STATE_PAUSED\x10\x01\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x02\x12\x16\n" +
 	"\x12JOB_STATE_FINISHED\x10\x03\x12\x17\n" +
-	"\x13JOB_STATE_EXHAUSTED\x10\x04*l\n" +
+	"\x13JOB_STATE_EXHAUSTED\x10\x04\x12\x14\n" +
+	"\x10JOB_STATE_CLOSED\x10\x05*l\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10PHASE_COLLECTING\x10\x01\x12\x10\n" +

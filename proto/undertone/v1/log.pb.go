@@ -36,7 +36,14 @@ type Command struct {
 	//	*Command_CloseRound
 	//	*Command_ReleaseRound
 	//	*Command_FailRound
-	Command       isCommand_Command `protobuf_oneof:"command"`
+	//	*Command_BeginLedger
+	//	*Command_RotateKey
+	//	*Command_CloseJob
+	//	*Command_RecordCanary
+	Command isCommand_Command `protobuf_oneof:"command"`
+	// Since version 2: when it was proposed, in milliseconds since 1970, for the
+	// ledger; 0: unknown.
+	AtMs          int64 `protobuf:"varint,14,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +164,49 @@ func (x *Command) GetFailRound() *FailRound {
 	return nil
 }
 
+func (x *Command) GetBeginLedger() *BeginLedger {
+	if x != nil {
+		if x, ok := x.Command.(*Command_BeginLedger); ok {
+			return x.BeginLedger
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRotateKey() *RotateKey {
+	if x != nil {
+		if x, ok := x.Command.(*Command_RotateKey); ok {
+			return x.RotateKey
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetCloseJob() *CloseJob {
+	if x != nil {
+		if x, ok := x.Command.(*Command_CloseJob); ok {
+			return x.CloseJob
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordCanary() *RecordCanary {
+	if x != nil {
+		if x, ok := x.Command.(*Command_RecordCanary); ok {
+			return x.RecordCanary
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -193,6 +243,23 @@ type Command_FailRound struct {
 	FailRound *FailRound `protobuf:"bytes,9,opt,name=fail_round,json=failRound,proto3,oneof"`
 }
 
+type Command_BeginLedger struct {
+	// Since version 2.
+	BeginLedger *BeginLedger `protobuf:"bytes,10,opt,name=begin_ledger,json=beginLedger,proto3,oneof"`
+}
+
+type Command_RotateKey struct {
+	RotateKey *RotateKey `protobuf:"bytes,11,opt,name=rotate_key,json=rotateKey,proto3,oneof"`
+}
+
+type Command_CloseJob struct {
+	CloseJob *CloseJob `protobuf:"bytes,12,opt,name=close_job,json=closeJob,proto3,oneof"`
+}
+
+type Command_RecordCanary struct {
+	RecordCanary *RecordCanary `protobuf:"bytes,13,opt,name=record_canary,json=recordCanary,proto3,oneof"`
+}
+
 func (*Command_CreateJob) isCommand_Command() {}
 
 func (*Command_Run) isCommand_Command() {}
@@ -208,6 +275,14 @@ func (*Command_CloseRound) isCommand_Command() {}
 func (*Command_ReleaseRound) isCommand_Command() {}
 
 func (*Command_FailRound) isCommand_Command() {}
+
+func (*Command_BeginLedger) isCommand_Command() {}
+
+func (*Command_RotateKey) isCommand_Command() {}
+
+func (*Command_CloseJob) isCommand_Command() {}
+
+func (*Command_RecordCanary) isCommand_Command() {}
 
 type AttemptKey struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -764,11 +839,270 @@ func (x *FailRound) GetWhy() string {
 	return ""
 }
 
+type BeginLedger struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Origin string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	// The public key that signs checkpoints, as text.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginLedger) Reset() {
+	*x = BeginLedger{}
+	mi := &file_undertone_v1_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginLedger) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginLedger) ProtoMessage() {}
+
+func (x *BeginLedger) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginLedger.ProtoReflect.Descriptor instead.
+func (*BeginLedger) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BeginLedger) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *BeginLedger) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type RotateKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// A signed note by the key before.
+	Endorsement   string `protobuf:"bytes,2,opt,name=endorsement,proto3" json:"endorsement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKey) Reset() {
+	*x = RotateKey{}
+	mi := &file_undertone_v1_log_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKey) ProtoMessage() {}
+
+func (x *RotateKey) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_log_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKey.ProtoReflect.Descriptor instead.
+func (*RotateKey) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_log_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RotateKey) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RotateKey) GetEndorsement() string {
+	if x != nil {
+		return x.Endorsement
+	}
+	return ""
+}
+
+type CloseJob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseJob) Reset() {
+	*x = CloseJob{}
+	mi := &file_undertone_v1_log_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseJob) ProtoMessage() {}
+
+func (x *CloseJob) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_log_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseJob.ProtoReflect.Descriptor instead.
+func (*CloseJob) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_log_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CloseJob) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+// RecordCanary is a measurement of a job's noise, see dp/ledger.
+type RecordCanary struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Job                 string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	By                  string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	ClaimedMicroEpsilon uint64                 `protobuf:"varint,3,opt,name=claimed_micro_epsilon,json=claimedMicroEpsilon,proto3" json:"claimed_micro_epsilon,omitempty"`
+	LowerMicroEpsilon   uint64                 `protobuf:"varint,4,opt,name=lower_micro_epsilon,json=lowerMicroEpsilon,proto3" json:"lower_micro_epsilon,omitempty"`
+	Delta               string                 `protobuf:"bytes,5,opt,name=delta,proto3" json:"delta,omitempty"`
+	ConfidencePpm       uint64                 `protobuf:"varint,6,opt,name=confidence_ppm,json=confidencePpm,proto3" json:"confidence_ppm,omitempty"`
+	Trials              uint64                 `protobuf:"varint,7,opt,name=trials,proto3" json:"trials,omitempty"`
+	Passed              bool                   `protobuf:"varint,8,opt,name=passed,proto3" json:"passed,omitempty"`
+	MeasuredMs          int64                  `protobuf:"varint,9,opt,name=measured_ms,json=measuredMs,proto3" json:"measured_ms,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *RecordCanary) Reset() {
+	*x = RecordCanary{}
+	mi := &file_undertone_v1_log_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordCanary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordCanary) ProtoMessage() {}
+
+func (x *RecordCanary) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_log_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordCanary.ProtoReflect.Descriptor instead.
+func (*RecordCanary) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_log_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RecordCanary) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *RecordCanary) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *RecordCanary) GetClaimedMicroEpsilon() uint64 {
+	if x != nil {
+		return x.ClaimedMicroEpsilon
+	}
+	return 0
+}
+
+func (x *RecordCanary) GetLowerMicroEpsilon() uint64 {
+	if x != nil {
+		return x.LowerMicroEpsilon
+	}
+	return 0
+}
+
+func (x *RecordCanary) GetDelta() string {
+	if x != nil {
+		return x.Delta
+	}
+	return ""
+}
+
+func (x *RecordCanary) GetConfidencePpm() uint64 {
+	if x != nil {
+		return x.ConfidencePpm
+	}
+	return 0
+}
+
+func (x *RecordCanary) GetTrials() uint64 {
+	if x != nil {
+		return x.Trials
+	}
+	return 0
+}
+
+func (x *RecordCanary) GetPassed() bool {
+	if x != nil {
+		return x.Passed
+	}
+	return false
+}
+
+func (x *RecordCanary) GetMeasuredMs() int64 {
+	if x != nil {
+		return x.MeasuredMs
+	}
+	return 0
+}
+
 var File_undertone_v1_log_proto protoreflect.FileDescriptor
 
 const file_undertone_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16undertone/v1/log.proto\x12\fundertone.v1\"\xe3\x03\n" +
+	"\x16undertone/v1/log.proto\x12\fundertone.v1\"\xec\x05\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x128\n" +
 	"\n" +
@@ -782,7 +1116,14 @@ const file_undertone_v1_log_proto_rawDesc = "" +
 	"closeRound\x12A\n" +
 	"\rrelease_round\x18\b \x01(\v2\x1a.undertone.v1.ReleaseRoundH\x00R\freleaseRound\x128\n" +
 	"\n" +
-	"fail_round\x18\t \x01(\v2\x17.undertone.v1.FailRoundH\x00R\tfailRoundB\t\n" +
+	"fail_round\x18\t \x01(\v2\x17.undertone.v1.FailRoundH\x00R\tfailRound\x12>\n" +
+	"\fbegin_ledger\x18\n" +
+	" \x01(\v2\x19.undertone.v1.BeginLedgerH\x00R\vbeginLedger\x128\n" +
+	"\n" +
+	"rotate_key\x18\v \x01(\v2\x17.undertone.v1.RotateKeyH\x00R\trotateKey\x125\n" +
+	"\tclose_job\x18\f \x01(\v2\x16.undertone.v1.CloseJobH\x00R\bcloseJob\x12A\n" +
+	"\rrecord_canary\x18\r \x01(\v2\x1a.undertone.v1.RecordCanaryH\x00R\frecordCanary\x12\x13\n" +
+	"\x05at_ms\x18\x0e \x01(\x03R\x04atMsB\t\n" +
 	"\acommand\"N\n" +
 	"\n" +
 	"AttemptKey\x12\x10\n" +
@@ -819,7 +1160,26 @@ const file_undertone_v1_log_proto_rawDesc = "" +
 	"\x05state\x18\x02 \x01(\v2\x12.undertone.v1.BlobR\x05state\"I\n" +
 	"\tFailRound\x12*\n" +
 	"\x03key\x18\x01 \x01(\v2\x18.undertone.v1.AttemptKeyR\x03key\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03whyBBZ@github.com/undertone-fl/undertone/proto/undertone/v1;undertonev1b\x06proto3"
+	"\x03why\x18\x02 \x01(\tR\x03why\"7\n" +
+	"\vBeginLedger\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"?\n" +
+	"\tRotateKey\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
+	"\vendorsement\x18\x02 \x01(\tR\vendorsement\"\x1c\n" +
+	"\bCloseJob\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xa2\x02\n" +
+	"\fRecordCanary\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x122\n" +
+	"\x15claimed_micro_epsilon\x18\x03 \x01(\x04R\x13claimedMicroEpsilon\x12.\n" +
+	"\x13lower_micro_epsilon\x18\x04 \x01(\x04R\x11lowerMicroEpsilon\x12\x14\n" +
+	"\x05delta\x18\x05 \x01(\tR\x05delta\x12%\n" +
+	"\x0econfidence_ppm\x18\x06 \x01(\x04R\rconfidencePpm\x12\x16\n" +
+	"\x06trials\x18\a \x01(\x04R\x06trials\x12\x16\n" +
+	"\x06passed\x18\b \x01(\bR\x06passed\x12\x1f\n" +
+	"\vmeasured_ms\x18\t \x01(\x03R\n" +
+	"measuredMsBBZ@github.com/undertone-fl/undertone/proto/undertone/v1;undertonev1b\x06proto3"
 
 var (
 	file_undertone_v1_log_proto_rawDescOnce sync.Once
@@ -833,7 +1193,7 @@ func file_undertone_v1_log_proto_rawDescGZIP() []byte {
 	return file_undertone_v1_log_proto_rawDescData
 }
 
-var file_undertone_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_undertone_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_undertone_v1_log_proto_goTypes = []any{
 	(*Command)(nil),      // 0: undertone.v1.Command
 	(*AttemptKey)(nil),   // 1: undertone.v1.AttemptKey
@@ -846,6 +1206,10 @@ var file_undertone_v1_log_proto_goTypes = []any{
 	(*CloseRound)(nil),   // 8: undertone.v1.CloseRound
 	(*ReleaseRound)(nil), // 9: undertone.v1.ReleaseRound
 	(*FailRound)(nil),    // 10: undertone.v1.FailRound
+	(*BeginLedger)(nil),  // 11: undertone.v1.BeginLedger
+	(*RotateKey)(nil),    // 12: undertone.v1.RotateKey
+	(*CloseJob)(nil),     // 13: undertone.v1.CloseJob
+	(*RecordCanary)(nil), // 14: undertone.v1.RecordCanary
 }
 var file_undertone_v1_log_proto_depIdxs = []int32{
 	3,  // 0: undertone.v1.Command.create_job:type_name -> undertone.v1.CreateJob
@@ -856,20 +1220,24 @@ var file_undertone_v1_log_proto_depIdxs = []int32{
 	8,  // 5: undertone.v1.Command.close_round:type_name -> undertone.v1.CloseRound
 	9,  // 6: undertone.v1.Command.release_round:type_name -> undertone.v1.ReleaseRound
 	10, // 7: undertone.v1.Command.fail_round:type_name -> undertone.v1.FailRound
-	2,  // 8: undertone.v1.CreateJob.state:type_name -> undertone.v1.Blob
-	1,  // 9: undertone.v1.OpenRound.key:type_name -> undertone.v1.AttemptKey
-	1,  // 10: undertone.v1.Stage.key:type_name -> undertone.v1.AttemptKey
-	1,  // 11: undertone.v1.Collect.key:type_name -> undertone.v1.AttemptKey
-	2,  // 12: undertone.v1.Collect.sum:type_name -> undertone.v1.Blob
-	1,  // 13: undertone.v1.CloseRound.key:type_name -> undertone.v1.AttemptKey
-	1,  // 14: undertone.v1.ReleaseRound.key:type_name -> undertone.v1.AttemptKey
-	2,  // 15: undertone.v1.ReleaseRound.state:type_name -> undertone.v1.Blob
-	1,  // 16: undertone.v1.FailRound.key:type_name -> undertone.v1.AttemptKey
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	11, // 8: undertone.v1.Command.begin_ledger:type_name -> undertone.v1.BeginLedger
+	12, // 9: undertone.v1.Command.rotate_key:type_name -> undertone.v1.RotateKey
+	13, // 10: undertone.v1.Command.close_job:type_name -> undertone.v1.CloseJob
+	14, // 11: undertone.v1.Command.record_canary:type_name -> undertone.v1.RecordCanary
+	2,  // 12: undertone.v1.CreateJob.state:type_name -> undertone.v1.Blob
+	1,  // 13: undertone.v1.OpenRound.key:type_name -> undertone.v1.AttemptKey
+	1,  // 14: undertone.v1.Stage.key:type_name -> undertone.v1.AttemptKey
+	1,  // 15: undertone.v1.Collect.key:type_name -> undertone.v1.AttemptKey
+	2,  // 16: undertone.v1.Collect.sum:type_name -> undertone.v1.Blob
+	1,  // 17: undertone.v1.CloseRound.key:type_name -> undertone.v1.AttemptKey
+	1,  // 18: undertone.v1.ReleaseRound.key:type_name -> undertone.v1.AttemptKey
+	2,  // 19: undertone.v1.ReleaseRound.state:type_name -> undertone.v1.Blob
+	1,  // 20: undertone.v1.FailRound.key:type_name -> undertone.v1.AttemptKey
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_undertone_v1_log_proto_init() }
@@ -886,6 +1254,10 @@ func file_undertone_v1_log_proto_init() {
 		(*Command_CloseRound)(nil),
 		(*Command_ReleaseRound)(nil),
 		(*Command_FailRound)(nil),
+		(*Command_BeginLedger)(nil),
+		(*Command_RotateKey)(nil),
+		(*Command_CloseJob)(nil),
+		(*Command_RecordCanary)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -893,7 +1265,7 @@ func file_undertone_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_undertone_v1_log_proto_rawDesc), len(file_undertone_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

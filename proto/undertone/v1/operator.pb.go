@@ -296,6 +296,96 @@ func (x *PauseJobResponse) GetJob() *Job {
 	return nil
 }
 
+// CloseJobRequest ends a job for good: an open attempt fails, and nothing more
+// is spent.
+type CloseJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseJobRequest) Reset() {
+	*x = CloseJobRequest{}
+	mi := &file_undertone_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseJobRequest) ProtoMessage() {}
+
+func (x *CloseJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseJobRequest.ProtoReflect.Descriptor instead.
+func (*CloseJobRequest) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CloseJobRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+type CloseJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseJobResponse) Reset() {
+	*x = CloseJobResponse{}
+	mi := &file_undertone_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseJobResponse) ProtoMessage() {}
+
+func (x *CloseJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseJobResponse.ProtoReflect.Descriptor instead.
+func (*CloseJobResponse) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CloseJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
 // OpenRoundRequest opens one attempt of one round, by hand.
 type OpenRoundRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -308,7 +398,7 @@ type OpenRoundRequest struct {
 
 func (x *OpenRoundRequest) Reset() {
 	*x = OpenRoundRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[6]
+	mi := &file_undertone_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +410,7 @@ func (x *OpenRoundRequest) String() string {
 func (*OpenRoundRequest) ProtoMessage() {}
 
 func (x *OpenRoundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[6]
+	mi := &file_undertone_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +423,7 @@ func (x *OpenRoundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRoundRequest.ProtoReflect.Descriptor instead.
 func (*OpenRoundRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OpenRoundRequest) GetJob() string {
@@ -366,7 +456,7 @@ type OpenRoundResponse struct {
 
 func (x *OpenRoundResponse) Reset() {
 	*x = OpenRoundResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[7]
+	mi := &file_undertone_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +468,7 @@ func (x *OpenRoundResponse) String() string {
 func (*OpenRoundResponse) ProtoMessage() {}
 
 func (x *OpenRoundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[7]
+	mi := &file_undertone_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +481,7 @@ func (x *OpenRoundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRoundResponse.ProtoReflect.Descriptor instead.
 func (*OpenRoundResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OpenRoundResponse) GetJob() *Job {
@@ -413,7 +503,7 @@ type CloseRoundRequest struct {
 
 func (x *CloseRoundRequest) Reset() {
 	*x = CloseRoundRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[8]
+	mi := &file_undertone_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +515,7 @@ func (x *CloseRoundRequest) String() string {
 func (*CloseRoundRequest) ProtoMessage() {}
 
 func (x *CloseRoundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[8]
+	mi := &file_undertone_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +528,7 @@ func (x *CloseRoundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRoundRequest.ProtoReflect.Descriptor instead.
 func (*CloseRoundRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CloseRoundRequest) GetJob() string {
@@ -471,7 +561,7 @@ type CloseRoundResponse struct {
 
 func (x *CloseRoundResponse) Reset() {
 	*x = CloseRoundResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[9]
+	mi := &file_undertone_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +573,7 @@ func (x *CloseRoundResponse) String() string {
 func (*CloseRoundResponse) ProtoMessage() {}
 
 func (x *CloseRoundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[9]
+	mi := &file_undertone_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +586,7 @@ func (x *CloseRoundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRoundResponse.ProtoReflect.Descriptor instead.
 func (*CloseRoundResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CloseRoundResponse) GetJob() *Job {
@@ -517,7 +607,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[10]
+	mi := &file_undertone_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +619,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[10]
+	mi := &file_undertone_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +632,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetJobRequest) GetJob() string {
@@ -569,7 +659,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[11]
+	mi := &file_undertone_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +671,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[11]
+	mi := &file_undertone_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +684,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -619,7 +709,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[12]
+	mi := &file_undertone_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +721,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[12]
+	mi := &file_undertone_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +734,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 // ListJobsResponse leaves out the attempts.
@@ -658,7 +748,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[13]
+	mi := &file_undertone_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +760,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[13]
+	mi := &file_undertone_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +773,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -708,7 +798,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[14]
+	mi := &file_undertone_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +810,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[14]
+	mi := &file_undertone_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +823,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 type GetClusterResponse struct {
@@ -749,7 +839,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[15]
+	mi := &file_undertone_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +851,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[15]
+	mi := &file_undertone_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +864,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetClusterResponse) GetNode() string {
@@ -824,7 +914,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[16]
+	mi := &file_undertone_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +926,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[16]
+	mi := &file_undertone_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +939,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Node) GetName() string {
@@ -945,7 +1035,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[17]
+	mi := &file_undertone_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1047,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[17]
+	mi := &file_undertone_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1060,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -988,7 +1078,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[18]
+	mi := &file_undertone_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1090,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[18]
+	mi := &file_undertone_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1103,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 // PromoteNodeRequest makes a learner a voter.
@@ -1026,7 +1116,7 @@ type PromoteNodeRequest struct {
 
 func (x *PromoteNodeRequest) Reset() {
 	*x = PromoteNodeRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[19]
+	mi := &file_undertone_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1128,7 @@ func (x *PromoteNodeRequest) String() string {
 func (*PromoteNodeRequest) ProtoMessage() {}
 
 func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[19]
+	mi := &file_undertone_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1141,7 @@ func (x *PromoteNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeRequest.ProtoReflect.Descriptor instead.
 func (*PromoteNodeRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PromoteNodeRequest) GetNode() string {
@@ -1069,7 +1159,7 @@ type PromoteNodeResponse struct {
 
 func (x *PromoteNodeResponse) Reset() {
 	*x = PromoteNodeResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[20]
+	mi := &file_undertone_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1171,7 @@ func (x *PromoteNodeResponse) String() string {
 func (*PromoteNodeResponse) ProtoMessage() {}
 
 func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[20]
+	mi := &file_undertone_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1184,7 @@ func (x *PromoteNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteNodeResponse.ProtoReflect.Descriptor instead.
 func (*PromoteNodeResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 type TransferLeadershipRequest struct {
@@ -1107,7 +1197,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[21]
+	mi := &file_undertone_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1209,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[21]
+	mi := &file_undertone_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1222,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TransferLeadershipRequest) GetNode() string {
@@ -1150,7 +1240,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[22]
+	mi := &file_undertone_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1252,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[22]
+	mi := &file_undertone_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1265,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 type BackupRequest struct {
@@ -1186,7 +1276,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[23]
+	mi := &file_undertone_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1288,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[23]
+	mi := &file_undertone_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1301,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 // BackupResponse is a piece of a snapshot file.
@@ -1224,7 +1314,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_undertone_v1_operator_proto_msgTypes[24]
+	mi := &file_undertone_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1326,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_operator_proto_msgTypes[24]
+	mi := &file_undertone_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1339,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_undertone_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BackupResponse) GetChunk() []byte {
@@ -1276,6 +1366,10 @@ const file_undertone_v1_operator_proto_rawDesc = "" +
 	"\x0fPauseJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"7\n" +
 	"\x10PauseJobResponse\x12#\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.undertone.v1.JobR\x03job\"#\n" +
+	"\x0fCloseJobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"7\n" +
+	"\x10CloseJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.undertone.v1.JobR\x03job\"T\n" +
 	"\x10OpenRoundRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
@@ -1344,7 +1438,7 @@ func file_undertone_v1_operator_proto_rawDescGZIP() []byte {
 	return file_undertone_v1_operator_proto_rawDescData
 }
 
-var file_undertone_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_undertone_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_undertone_v1_operator_proto_goTypes = []any{
 	(*CreateJobRequest)(nil),           // 0: undertone.v1.CreateJobRequest
 	(*CreateJobResponse)(nil),          // 1: undertone.v1.CreateJobResponse
@@ -1352,41 +1446,44 @@ var file_undertone_v1_operator_proto_goTypes = []any{
 	(*OpenJobResponse)(nil),            // 3: undertone.v1.OpenJobResponse
 	(*PauseJobRequest)(nil),            // 4: undertone.v1.PauseJobRequest
 	(*PauseJobResponse)(nil),           // 5: undertone.v1.PauseJobResponse
-	(*OpenRoundRequest)(nil),           // 6: undertone.v1.OpenRoundRequest
-	(*OpenRoundResponse)(nil),          // 7: undertone.v1.OpenRoundResponse
-	(*CloseRoundRequest)(nil),          // 8: undertone.v1.CloseRoundRequest
-	(*CloseRoundResponse)(nil),         // 9: undertone.v1.CloseRoundResponse
-	(*GetJobRequest)(nil),              // 10: undertone.v1.GetJobRequest
-	(*GetJobResponse)(nil),             // 11: undertone.v1.GetJobResponse
-	(*ListJobsRequest)(nil),            // 12: undertone.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),           // 13: undertone.v1.ListJobsResponse
-	(*GetClusterRequest)(nil),          // 14: undertone.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),         // 15: undertone.v1.GetClusterResponse
-	(*Node)(nil),                       // 16: undertone.v1.Node
-	(*RemoveNodeRequest)(nil),          // 17: undertone.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 18: undertone.v1.RemoveNodeResponse
-	(*PromoteNodeRequest)(nil),         // 19: undertone.v1.PromoteNodeRequest
-	(*PromoteNodeResponse)(nil),        // 20: undertone.v1.PromoteNodeResponse
-	(*TransferLeadershipRequest)(nil),  // 21: undertone.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 22: undertone.v1.TransferLeadershipResponse
-	(*BackupRequest)(nil),              // 23: undertone.v1.BackupRequest
-	(*BackupResponse)(nil),             // 24: undertone.v1.BackupResponse
-	(*Job)(nil),                        // 25: undertone.v1.Job
+	(*CloseJobRequest)(nil),            // 6: undertone.v1.CloseJobRequest
+	(*CloseJobResponse)(nil),           // 7: undertone.v1.CloseJobResponse
+	(*OpenRoundRequest)(nil),           // 8: undertone.v1.OpenRoundRequest
+	(*OpenRoundResponse)(nil),          // 9: undertone.v1.OpenRoundResponse
+	(*CloseRoundRequest)(nil),          // 10: undertone.v1.CloseRoundRequest
+	(*CloseRoundResponse)(nil),         // 11: undertone.v1.CloseRoundResponse
+	(*GetJobRequest)(nil),              // 12: undertone.v1.GetJobRequest
+	(*GetJobResponse)(nil),             // 13: undertone.v1.GetJobResponse
+	(*ListJobsRequest)(nil),            // 14: undertone.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),           // 15: undertone.v1.ListJobsResponse
+	(*GetClusterRequest)(nil),          // 16: undertone.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),         // 17: undertone.v1.GetClusterResponse
+	(*Node)(nil),                       // 18: undertone.v1.Node
+	(*RemoveNodeRequest)(nil),          // 19: undertone.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 20: undertone.v1.RemoveNodeResponse
+	(*PromoteNodeRequest)(nil),         // 21: undertone.v1.PromoteNodeRequest
+	(*PromoteNodeResponse)(nil),        // 22: undertone.v1.PromoteNodeResponse
+	(*TransferLeadershipRequest)(nil),  // 23: undertone.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 24: undertone.v1.TransferLeadershipResponse
+	(*BackupRequest)(nil),              // 25: undertone.v1.BackupRequest
+	(*BackupResponse)(nil),             // 26: undertone.v1.BackupResponse
+	(*Job)(nil),                        // 27: undertone.v1.Job
 }
 var file_undertone_v1_operator_proto_depIdxs = []int32{
-	25, // 0: undertone.v1.CreateJobResponse.job:type_name -> undertone.v1.Job
-	25, // 1: undertone.v1.OpenJobResponse.job:type_name -> undertone.v1.Job
-	25, // 2: undertone.v1.PauseJobResponse.job:type_name -> undertone.v1.Job
-	25, // 3: undertone.v1.OpenRoundResponse.job:type_name -> undertone.v1.Job
-	25, // 4: undertone.v1.CloseRoundResponse.job:type_name -> undertone.v1.Job
-	25, // 5: undertone.v1.GetJobResponse.job:type_name -> undertone.v1.Job
-	25, // 6: undertone.v1.ListJobsResponse.jobs:type_name -> undertone.v1.Job
-	16, // 7: undertone.v1.GetClusterResponse.nodes:type_name -> undertone.v1.Node
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	27, // 0: undertone.v1.CreateJobResponse.job:type_name -> undertone.v1.Job
+	27, // 1: undertone.v1.OpenJobResponse.job:type_name -> undertone.v1.Job
+	27, // 2: undertone.v1.PauseJobResponse.job:type_name -> undertone.v1.Job
+	27, // 3: undertone.v1.CloseJobResponse.job:type_name -> undertone.v1.Job
+	27, // 4: undertone.v1.OpenRoundResponse.job:type_name -> undertone.v1.Job
+	27, // 5: undertone.v1.CloseRoundResponse.job:type_name -> undertone.v1.Job
+	27, // 6: undertone.v1.GetJobResponse.job:type_name -> undertone.v1.Job
+	27, // 7: undertone.v1.ListJobsResponse.jobs:type_name -> undertone.v1.Job
+	18, // 8: undertone.v1.GetClusterResponse.nodes:type_name -> undertone.v1.Node
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_undertone_v1_operator_proto_init() }
@@ -1401,7 +1498,7 @@ func file_undertone_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_undertone_v1_operator_proto_rawDesc), len(file_undertone_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -29,8 +29,11 @@ type PollRequest struct {
 	MinIndex uint64 `protobuf:"varint,1,opt,name=min_index,json=minIndex,proto3" json:"min_index,omitempty"`
 	// Answer only when something is open that is not in `known`, or after wait_ms
 	// (at most a minute).
-	WaitMs        uint64           `protobuf:"varint,2,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
-	Known         []*Participation `protobuf:"bytes,3,rep,name=known,proto3" json:"known,omitempty"`
+	WaitMs uint64           `protobuf:"varint,2,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	Known  []*Participation `protobuf:"bytes,3,rep,name=known,proto3" json:"known,omitempty"`
+	// How many records of the ledger the client has a checkpoint of: the answer
+	// proves that it extends them.
+	LedgerSize    uint64 `protobuf:"varint,4,opt,name=ledger_size,json=ledgerSize,proto3" json:"ledger_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,6 +87,13 @@ func (x *PollRequest) GetKnown() []*Participation {
 		return x.Known
 	}
 	return nil
+}
+
+func (x *PollRequest) GetLedgerSize() uint64 {
+	if x != nil {
+		return x.LedgerSize
+	}
+	return 0
 }
 
 // Participation is what a client has taken part in already.
@@ -150,8 +160,10 @@ func (x *Participation) GetAttempt() uint32 {
 type PollResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The index of the state that this answer is from.
-	Index         uint64  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Work          []*Work `protobuf:"bytes,2,rep,name=work,proto3" json:"work,omitempty"`
+	Index uint64  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Work  []*Work `protobuf:"bytes,2,rep,name=work,proto3" json:"work,omitempty"`
+	// The ledger as of this answer, or later.
+	Ledger        *Ledger `protobuf:"bytes,3,opt,name=ledger,proto3" json:"ledger,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,6 +212,77 @@ func (x *PollResponse) GetWork() []*Work {
 	return nil
 }
 
+func (x *PollResponse) GetLedger() *Ledger {
+	if x != nil {
+		return x.Ledger
+	}
+	return nil
+}
+
+// Ledger is a checkpoint of the ledger, and proof that it extends an earlier one.
+type Ledger struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A signed note (dp/ledger).
+	Checkpoint []byte `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// Hashes that prove that the records asked for are its first; 32 bytes each.
+	Consistency [][]byte `protobuf:"bytes,2,rep,name=consistency,proto3" json:"consistency,omitempty"`
+	// The rotations of the key that signs, all of them, in order: records.
+	Rotations     [][]byte `protobuf:"bytes,3,rep,name=rotations,proto3" json:"rotations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ledger) Reset() {
+	*x = Ledger{}
+	mi := &file_undertone_v1_participant_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ledger) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ledger) ProtoMessage() {}
+
+func (x *Ledger) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_participant_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ledger.ProtoReflect.Descriptor instead.
+func (*Ledger) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Ledger) GetCheckpoint() []byte {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *Ledger) GetConsistency() [][]byte {
+	if x != nil {
+		return x.Consistency
+	}
+	return nil
+}
+
+func (x *Ledger) GetRotations() [][]byte {
+	if x != nil {
+		return x.Rotations
+	}
+	return nil
+}
+
 // Work is an attempt that collects.
 type Work struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -215,14 +298,16 @@ type Work struct {
 	// differ.
 	RemainingMs uint64 `protobuf:"varint,7,opt,name=remaining_ms,json=remainingMs,proto3" json:"remaining_ms,omitempty"`
 	// Whether this client is in the sum already.
-	Counted       bool `protobuf:"varint,8,opt,name=counted,proto3" json:"counted,omitempty"`
+	Counted bool `protobuf:"varint,8,opt,name=counted,proto3" json:"counted,omitempty"`
+	// That the attempt is in the ledger, and charged, under the answer's checkpoint.
+	Reservation   *Inclusion `protobuf:"bytes,9,opt,name=reservation,proto3" json:"reservation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Work) Reset() {
 	*x = Work{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[3]
+	mi := &file_undertone_v1_participant_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +319,7 @@ func (x *Work) String() string {
 func (*Work) ProtoMessage() {}
 
 func (x *Work) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[3]
+	mi := &file_undertone_v1_participant_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +332,7 @@ func (x *Work) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Work.ProtoReflect.Descriptor instead.
 func (*Work) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{3}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Work) GetJob() string {
@@ -306,6 +391,75 @@ func (x *Work) GetCounted() bool {
 	return false
 }
 
+func (x *Work) GetReservation() *Inclusion {
+	if x != nil {
+		return x.Reservation
+	}
+	return nil
+}
+
+// Inclusion proves that a record is in the ledger.
+type Inclusion struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Record []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	Index  uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// 32 bytes each.
+	Proof         [][]byte `protobuf:"bytes,3,rep,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inclusion) Reset() {
+	*x = Inclusion{}
+	mi := &file_undertone_v1_participant_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inclusion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inclusion) ProtoMessage() {}
+
+func (x *Inclusion) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_participant_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inclusion.ProtoReflect.Descriptor instead.
+func (*Inclusion) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Inclusion) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *Inclusion) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Inclusion) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
 type GetSpecRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -315,7 +469,7 @@ type GetSpecRequest struct {
 
 func (x *GetSpecRequest) Reset() {
 	*x = GetSpecRequest{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[4]
+	mi := &file_undertone_v1_participant_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +481,7 @@ func (x *GetSpecRequest) String() string {
 func (*GetSpecRequest) ProtoMessage() {}
 
 func (x *GetSpecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[4]
+	mi := &file_undertone_v1_participant_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +494,7 @@ func (x *GetSpecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSpecRequest.ProtoReflect.Descriptor instead.
 func (*GetSpecRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{4}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetSpecRequest) GetJob() string {
@@ -360,7 +514,7 @@ type GetSpecResponse struct {
 
 func (x *GetSpecResponse) Reset() {
 	*x = GetSpecResponse{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[5]
+	mi := &file_undertone_v1_participant_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +526,7 @@ func (x *GetSpecResponse) String() string {
 func (*GetSpecResponse) ProtoMessage() {}
 
 func (x *GetSpecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[5]
+	mi := &file_undertone_v1_participant_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +539,7 @@ func (x *GetSpecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSpecResponse.ProtoReflect.Descriptor instead.
 func (*GetSpecResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{5}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetSpecResponse) GetSpec() []byte {
@@ -413,7 +567,7 @@ type FetchStateRequest struct {
 
 func (x *FetchStateRequest) Reset() {
 	*x = FetchStateRequest{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[6]
+	mi := &file_undertone_v1_participant_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +579,7 @@ func (x *FetchStateRequest) String() string {
 func (*FetchStateRequest) ProtoMessage() {}
 
 func (x *FetchStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[6]
+	mi := &file_undertone_v1_participant_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +592,7 @@ func (x *FetchStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchStateRequest.ProtoReflect.Descriptor instead.
 func (*FetchStateRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{6}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FetchStateRequest) GetJob() string {
@@ -497,7 +651,7 @@ type FetchStateResponse struct {
 
 func (x *FetchStateResponse) Reset() {
 	*x = FetchStateResponse{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[7]
+	mi := &file_undertone_v1_participant_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +663,7 @@ func (x *FetchStateResponse) String() string {
 func (*FetchStateResponse) ProtoMessage() {}
 
 func (x *FetchStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[7]
+	mi := &file_undertone_v1_participant_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +676,7 @@ func (x *FetchStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchStateResponse.ProtoReflect.Descriptor instead.
 func (*FetchStateResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{7}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FetchStateResponse) GetVersion() uint32 {
@@ -577,7 +731,7 @@ type SubmitHeader struct {
 
 func (x *SubmitHeader) Reset() {
 	*x = SubmitHeader{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[8]
+	mi := &file_undertone_v1_participant_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +743,7 @@ func (x *SubmitHeader) String() string {
 func (*SubmitHeader) ProtoMessage() {}
 
 func (x *SubmitHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[8]
+	mi := &file_undertone_v1_participant_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +756,7 @@ func (x *SubmitHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitHeader.ProtoReflect.Descriptor instead.
 func (*SubmitHeader) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{8}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SubmitHeader) GetJob() string {
@@ -659,7 +813,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[9]
+	mi := &file_undertone_v1_participant_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +825,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[9]
+	mi := &file_undertone_v1_participant_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +838,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{9}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SubmitRequest) GetHeader() *SubmitHeader {
@@ -716,7 +870,7 @@ type SubmitLargeRequest struct {
 
 func (x *SubmitLargeRequest) Reset() {
 	*x = SubmitLargeRequest{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[10]
+	mi := &file_undertone_v1_participant_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +882,7 @@ func (x *SubmitLargeRequest) String() string {
 func (*SubmitLargeRequest) ProtoMessage() {}
 
 func (x *SubmitLargeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[10]
+	mi := &file_undertone_v1_participant_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +895,7 @@ func (x *SubmitLargeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitLargeRequest.ProtoReflect.Descriptor instead.
 func (*SubmitLargeRequest) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{10}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubmitLargeRequest) GetPart() isSubmitLargeRequest_Part {
@@ -797,7 +951,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[11]
+	mi := &file_undertone_v1_participant_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +963,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[11]
+	mi := &file_undertone_v1_participant_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +976,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{11}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubmitResponse) GetIndex() uint64 {
@@ -849,7 +1003,7 @@ type SubmitLargeResponse struct {
 
 func (x *SubmitLargeResponse) Reset() {
 	*x = SubmitLargeResponse{}
-	mi := &file_undertone_v1_participant_proto_msgTypes[12]
+	mi := &file_undertone_v1_participant_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +1015,7 @@ func (x *SubmitLargeResponse) String() string {
 func (*SubmitLargeResponse) ProtoMessage() {}
 
 func (x *SubmitLargeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_participant_proto_msgTypes[12]
+	mi := &file_undertone_v1_participant_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +1028,7 @@ func (x *SubmitLargeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitLargeResponse.ProtoReflect.Descriptor instead.
 func (*SubmitLargeResponse) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{12}
+	return file_undertone_v1_participant_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubmitLargeResponse) GetIndex() uint64 {
@@ -895,18 +1049,27 @@ var File_undertone_v1_participant_proto protoreflect.FileDescriptor
 
 const file_undertone_v1_participant_proto_rawDesc = "" +
 	"\n" +
-	"\x1eundertone/v1/participant.proto\x12\fundertone.v1\"v\n" +
+	"\x1eundertone/v1/participant.proto\x12\fundertone.v1\"\x97\x01\n" +
 	"\vPollRequest\x12\x1b\n" +
 	"\tmin_index\x18\x01 \x01(\x04R\bminIndex\x12\x17\n" +
 	"\await_ms\x18\x02 \x01(\x04R\x06waitMs\x121\n" +
-	"\x05known\x18\x03 \x03(\v2\x1b.undertone.v1.ParticipationR\x05known\"Q\n" +
+	"\x05known\x18\x03 \x03(\v2\x1b.undertone.v1.ParticipationR\x05known\x12\x1f\n" +
+	"\vledger_size\x18\x04 \x01(\x04R\n" +
+	"ledgerSize\"Q\n" +
 	"\rParticipation\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\rR\aattempt\"L\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\"z\n" +
 	"\fPollResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12&\n" +
-	"\x04work\x18\x02 \x03(\v2\x12.undertone.v1.WorkR\x04work\"\xe8\x01\n" +
+	"\x04work\x18\x02 \x03(\v2\x12.undertone.v1.WorkR\x04work\x12,\n" +
+	"\x06ledger\x18\x03 \x01(\v2\x14.undertone.v1.LedgerR\x06ledger\"h\n" +
+	"\x06Ledger\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\fR\n" +
+	"checkpoint\x12 \n" +
+	"\vconsistency\x18\x02 \x03(\fR\vconsistency\x12\x1c\n" +
+	"\trotations\x18\x03 \x03(\fR\trotations\"\xa3\x02\n" +
 	"\x04Work\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12\x18\n" +
@@ -917,7 +1080,12 @@ const file_undertone_v1_participant_proto_rawDesc = "" +
 	"\n" +
 	"state_size\x18\x06 \x01(\x04R\tstateSize\x12!\n" +
 	"\fremaining_ms\x18\a \x01(\x04R\vremainingMs\x12\x18\n" +
-	"\acounted\x18\b \x01(\bR\acounted\"\"\n" +
+	"\acounted\x18\b \x01(\bR\acounted\x129\n" +
+	"\vreservation\x18\t \x01(\v2\x17.undertone.v1.InclusionR\vreservation\"O\n" +
+	"\tInclusion\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\"\"\n" +
 	"\x0eGetSpecRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"%\n" +
 	"\x0fGetSpecResponse\x12\x12\n" +
@@ -968,32 +1136,36 @@ func file_undertone_v1_participant_proto_rawDescGZIP() []byte {
 	return file_undertone_v1_participant_proto_rawDescData
 }
 
-var file_undertone_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_undertone_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_undertone_v1_participant_proto_goTypes = []any{
 	(*PollRequest)(nil),         // 0: undertone.v1.PollRequest
 	(*Participation)(nil),       // 1: undertone.v1.Participation
 	(*PollResponse)(nil),        // 2: undertone.v1.PollResponse
-	(*Work)(nil),                // 3: undertone.v1.Work
-	(*GetSpecRequest)(nil),      // 4: undertone.v1.GetSpecRequest
-	(*GetSpecResponse)(nil),     // 5: undertone.v1.GetSpecResponse
-	(*FetchStateRequest)(nil),   // 6: undertone.v1.FetchStateRequest
-	(*FetchStateResponse)(nil),  // 7: undertone.v1.FetchStateResponse
-	(*SubmitHeader)(nil),        // 8: undertone.v1.SubmitHeader
-	(*SubmitRequest)(nil),       // 9: undertone.v1.SubmitRequest
-	(*SubmitLargeRequest)(nil),  // 10: undertone.v1.SubmitLargeRequest
-	(*SubmitResponse)(nil),      // 11: undertone.v1.SubmitResponse
-	(*SubmitLargeResponse)(nil), // 12: undertone.v1.SubmitLargeResponse
+	(*Ledger)(nil),              // 3: undertone.v1.Ledger
+	(*Work)(nil),                // 4: undertone.v1.Work
+	(*Inclusion)(nil),           // 5: undertone.v1.Inclusion
+	(*GetSpecRequest)(nil),      // 6: undertone.v1.GetSpecRequest
+	(*GetSpecResponse)(nil),     // 7: undertone.v1.GetSpecResponse
+	(*FetchStateRequest)(nil),   // 8: undertone.v1.FetchStateRequest
+	(*FetchStateResponse)(nil),  // 9: undertone.v1.FetchStateResponse
+	(*SubmitHeader)(nil),        // 10: undertone.v1.SubmitHeader
+	(*SubmitRequest)(nil),       // 11: undertone.v1.SubmitRequest
+	(*SubmitLargeRequest)(nil),  // 12: undertone.v1.SubmitLargeRequest
+	(*SubmitResponse)(nil),      // 13: undertone.v1.SubmitResponse
+	(*SubmitLargeResponse)(nil), // 14: undertone.v1.SubmitLargeResponse
 }
 var file_undertone_v1_participant_proto_depIdxs = []int32{
-	1, // 0: undertone.v1.PollRequest.known:type_name -> undertone.v1.Participation
-	3, // 1: undertone.v1.PollResponse.work:type_name -> undertone.v1.Work
-	8, // 2: undertone.v1.SubmitRequest.header:type_name -> undertone.v1.SubmitHeader
-	8, // 3: undertone.v1.SubmitLargeRequest.header:type_name -> undertone.v1.SubmitHeader
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	1,  // 0: undertone.v1.PollRequest.known:type_name -> undertone.v1.Participation
+	4,  // 1: undertone.v1.PollResponse.work:type_name -> undertone.v1.Work
+	3,  // 2: undertone.v1.PollResponse.ledger:type_name -> undertone.v1.Ledger
+	5,  // 3: undertone.v1.Work.reservation:type_name -> undertone.v1.Inclusion
+	10, // 4: undertone.v1.SubmitRequest.header:type_name -> undertone.v1.SubmitHeader
+	10, // 5: undertone.v1.SubmitLargeRequest.header:type_name -> undertone.v1.SubmitHeader
+	6,  // [6:6] is the sub-list for method output_type
+	6,  // [6:6] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_undertone_v1_participant_proto_init() }
@@ -1001,7 +1173,7 @@ func file_undertone_v1_participant_proto_init() {
 	if File_undertone_v1_participant_proto != nil {
 		return
 	}
-	file_undertone_v1_participant_proto_msgTypes[10].OneofWrappers = []any{
+	file_undertone_v1_participant_proto_msgTypes[12].OneofWrappers = []any{
 		(*SubmitLargeRequest_Header)(nil),
 		(*SubmitLargeRequest_Piece)(nil),
 	}
@@ -1011,7 +1183,7 @@ func file_undertone_v1_participant_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_undertone_v1_participant_proto_rawDesc), len(file_undertone_v1_participant_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -34,6 +34,7 @@ type SnapshotRecord struct {
 	//	*SnapshotRecord_Sum
 	//	*SnapshotRecord_Blob
 	//	*SnapshotRecord_Trailer
+	//	*SnapshotRecord_Ledger
 	Record        isSnapshotRecord_Record `protobuf_oneof:"record"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -130,6 +131,15 @@ func (x *SnapshotRecord) GetTrailer() *SnapshotTrailer {
 	return nil
 }
 
+func (x *SnapshotRecord) GetLedger() *SnapshotLedger {
+	if x != nil {
+		if x, ok := x.Record.(*SnapshotRecord_Ledger); ok {
+			return x.Ledger
+		}
+	}
+	return nil
+}
+
 type isSnapshotRecord_Record interface {
 	isSnapshotRecord_Record()
 }
@@ -158,6 +168,11 @@ type SnapshotRecord_Trailer struct {
 	Trailer *SnapshotTrailer `protobuf:"bytes,6,opt,name=trailer,proto3,oneof"`
 }
 
+type SnapshotRecord_Ledger struct {
+	// Since version 2.
+	Ledger *SnapshotLedger `protobuf:"bytes,7,opt,name=ledger,proto3,oneof"`
+}
+
 func (*SnapshotRecord_Header) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Clients) isSnapshotRecord_Record() {}
@@ -169,6 +184,8 @@ func (*SnapshotRecord_Sum) isSnapshotRecord_Record() {}
 func (*SnapshotRecord_Blob) isSnapshotRecord_Record() {}
 
 func (*SnapshotRecord_Trailer) isSnapshotRecord_Record() {}
+
+func (*SnapshotRecord_Ledger) isSnapshotRecord_Record() {}
 
 type SnapshotHeader struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -297,7 +314,9 @@ type SnapshotJob struct {
 	Members []byte `protobuf:"bytes,7,opt,name=members,proto3" json:"members,omitempty"`
 	Before  []byte `protobuf:"bytes,8,opt,name=before,proto3" json:"before,omitempty"`
 	// Coordinates of the sum that SnapshotSum records of this job carry.
-	SumLength     uint32 `protobuf:"varint,9,opt,name=sum_length,json=sumLength,proto3" json:"sum_length,omitempty"`
+	SumLength uint32 `protobuf:"varint,9,opt,name=sum_length,json=sumLength,proto3" json:"sum_length,omitempty"`
+	// Since version 2: an operator closed it.
+	Closed        bool `protobuf:"varint,10,opt,name=closed,proto3" json:"closed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +414,58 @@ func (x *SnapshotJob) GetSumLength() uint32 {
 	return 0
 }
 
+func (x *SnapshotJob) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+// SnapshotLedger continues the list of the ledger's records.
+type SnapshotLedger struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       [][]byte               `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotLedger) Reset() {
+	*x = SnapshotLedger{}
+	mi := &file_undertone_v1_snapshot_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotLedger) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotLedger) ProtoMessage() {}
+
+func (x *SnapshotLedger) ProtoReflect() protoreflect.Message {
+	mi := &file_undertone_v1_snapshot_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotLedger.ProtoReflect.Descriptor instead.
+func (*SnapshotLedger) Descriptor() ([]byte, []int) {
+	return file_undertone_v1_snapshot_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SnapshotLedger) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
 // SnapshotSum continues the sum of a job's open attempt: 8 bytes a coordinate,
 // little-endian.
 type SnapshotSum struct {
@@ -407,7 +478,7 @@ type SnapshotSum struct {
 
 func (x *SnapshotSum) Reset() {
 	*x = SnapshotSum{}
-	mi := &file_undertone_v1_snapshot_proto_msgTypes[4]
+	mi := &file_undertone_v1_snapshot_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +490,7 @@ func (x *SnapshotSum) String() string {
 func (*SnapshotSum) ProtoMessage() {}
 
 func (x *SnapshotSum) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_snapshot_proto_msgTypes[4]
+	mi := &file_undertone_v1_snapshot_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +503,7 @@ func (x *SnapshotSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotSum.ProtoReflect.Descriptor instead.
 func (*SnapshotSum) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_snapshot_proto_rawDescGZIP(), []int{4}
+	return file_undertone_v1_snapshot_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SnapshotSum) GetJob() string {
@@ -464,7 +535,7 @@ type SnapshotBlob struct {
 
 func (x *SnapshotBlob) Reset() {
 	*x = SnapshotBlob{}
-	mi := &file_undertone_v1_snapshot_proto_msgTypes[5]
+	mi := &file_undertone_v1_snapshot_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +547,7 @@ func (x *SnapshotBlob) String() string {
 func (*SnapshotBlob) ProtoMessage() {}
 
 func (x *SnapshotBlob) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_snapshot_proto_msgTypes[5]
+	mi := &file_undertone_v1_snapshot_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +560,7 @@ func (x *SnapshotBlob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotBlob.ProtoReflect.Descriptor instead.
 func (*SnapshotBlob) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_snapshot_proto_rawDescGZIP(), []int{5}
+	return file_undertone_v1_snapshot_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SnapshotBlob) GetKey() *AttemptKey {
@@ -538,7 +609,7 @@ type SnapshotTrailer struct {
 
 func (x *SnapshotTrailer) Reset() {
 	*x = SnapshotTrailer{}
-	mi := &file_undertone_v1_snapshot_proto_msgTypes[6]
+	mi := &file_undertone_v1_snapshot_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +621,7 @@ func (x *SnapshotTrailer) String() string {
 func (*SnapshotTrailer) ProtoMessage() {}
 
 func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
-	mi := &file_undertone_v1_snapshot_proto_msgTypes[6]
+	mi := &file_undertone_v1_snapshot_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +634,7 @@ func (x *SnapshotTrailer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotTrailer.ProtoReflect.Descriptor instead.
 func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
-	return file_undertone_v1_snapshot_proto_rawDescGZIP(), []int{6}
+	return file_undertone_v1_snapshot_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SnapshotTrailer) GetDigest() []byte {
@@ -577,14 +648,15 @@ var File_undertone_v1_snapshot_proto protoreflect.FileDescriptor
 
 const file_undertone_v1_snapshot_proto_rawDesc = "" +
 	"\n" +
-	"\x1bundertone/v1/snapshot.proto\x12\fundertone.v1\x1a\x16undertone/v1/job.proto\x1a\x16undertone/v1/log.proto\"\xd8\x02\n" +
+	"\x1bundertone/v1/snapshot.proto\x12\fundertone.v1\x1a\x16undertone/v1/job.proto\x1a\x16undertone/v1/log.proto\"\x90\x03\n" +
 	"\x0eSnapshotRecord\x126\n" +
 	"\x06header\x18\x01 \x01(\v2\x1c.undertone.v1.SnapshotHeaderH\x00R\x06header\x129\n" +
 	"\aclients\x18\x02 \x01(\v2\x1d.undertone.v1.SnapshotClientsH\x00R\aclients\x12-\n" +
 	"\x03job\x18\x03 \x01(\v2\x19.undertone.v1.SnapshotJobH\x00R\x03job\x12-\n" +
 	"\x03sum\x18\x04 \x01(\v2\x19.undertone.v1.SnapshotSumH\x00R\x03sum\x120\n" +
 	"\x04blob\x18\x05 \x01(\v2\x1a.undertone.v1.SnapshotBlobH\x00R\x04blob\x129\n" +
-	"\atrailer\x18\x06 \x01(\v2\x1d.undertone.v1.SnapshotTrailerH\x00R\atrailerB\b\n" +
+	"\atrailer\x18\x06 \x01(\v2\x1d.undertone.v1.SnapshotTrailerH\x00R\atrailer\x126\n" +
+	"\x06ledger\x18\a \x01(\v2\x1c.undertone.v1.SnapshotLedgerH\x00R\x06ledgerB\b\n" +
 	"\x06record\"f\n" +
 	"\x0eSnapshotHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -592,7 +664,7 @@ const file_undertone_v1_snapshot_proto_rawDesc = "" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x10\n" +
 	"\x03era\x18\x04 \x01(\rR\x03era\"#\n" +
 	"\x0fSnapshotClients\x12\x10\n" +
-	"\x03ids\x18\x01 \x01(\fR\x03ids\"\xaf\x02\n" +
+	"\x03ids\x18\x01 \x01(\fR\x03ids\"\xc7\x02\n" +
 	"\vSnapshotJob\x12\x12\n" +
 	"\x04spec\x18\x01 \x01(\fR\x04spec\x12,\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x16.undertone.v1.JobStateR\x05state\x12\x14\n" +
@@ -604,7 +676,11 @@ const file_undertone_v1_snapshot_proto_rawDesc = "" +
 	"\amembers\x18\a \x01(\fR\amembers\x12\x16\n" +
 	"\x06before\x18\b \x01(\fR\x06before\x12\x1d\n" +
 	"\n" +
-	"sum_length\x18\t \x01(\rR\tsumLength\"1\n" +
+	"sum_length\x18\t \x01(\rR\tsumLength\x12\x16\n" +
+	"\x06closed\x18\n" +
+	" \x01(\bR\x06closed\"*\n" +
+	"\x0eSnapshotLedger\x12\x18\n" +
+	"\arecords\x18\x01 \x03(\fR\arecords\"1\n" +
 	"\vSnapshotSum\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\fR\x03sum\"\x94\x01\n" +
@@ -629,34 +705,36 @@ func file_undertone_v1_snapshot_proto_rawDescGZIP() []byte {
 	return file_undertone_v1_snapshot_proto_rawDescData
 }
 
-var file_undertone_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_undertone_v1_snapshot_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_undertone_v1_snapshot_proto_goTypes = []any{
 	(*SnapshotRecord)(nil),  // 0: undertone.v1.SnapshotRecord
 	(*SnapshotHeader)(nil),  // 1: undertone.v1.SnapshotHeader
 	(*SnapshotClients)(nil), // 2: undertone.v1.SnapshotClients
 	(*SnapshotJob)(nil),     // 3: undertone.v1.SnapshotJob
-	(*SnapshotSum)(nil),     // 4: undertone.v1.SnapshotSum
-	(*SnapshotBlob)(nil),    // 5: undertone.v1.SnapshotBlob
-	(*SnapshotTrailer)(nil), // 6: undertone.v1.SnapshotTrailer
-	(JobState)(0),           // 7: undertone.v1.JobState
-	(*Attempt)(nil),         // 8: undertone.v1.Attempt
-	(*AttemptKey)(nil),      // 9: undertone.v1.AttemptKey
+	(*SnapshotLedger)(nil),  // 4: undertone.v1.SnapshotLedger
+	(*SnapshotSum)(nil),     // 5: undertone.v1.SnapshotSum
+	(*SnapshotBlob)(nil),    // 6: undertone.v1.SnapshotBlob
+	(*SnapshotTrailer)(nil), // 7: undertone.v1.SnapshotTrailer
+	(JobState)(0),           // 8: undertone.v1.JobState
+	(*Attempt)(nil),         // 9: undertone.v1.Attempt
+	(*AttemptKey)(nil),      // 10: undertone.v1.AttemptKey
 }
 var file_undertone_v1_snapshot_proto_depIdxs = []int32{
-	1, // 0: undertone.v1.SnapshotRecord.header:type_name -> undertone.v1.SnapshotHeader
-	2, // 1: undertone.v1.SnapshotRecord.clients:type_name -> undertone.v1.SnapshotClients
-	3, // 2: undertone.v1.SnapshotRecord.job:type_name -> undertone.v1.SnapshotJob
-	4, // 3: undertone.v1.SnapshotRecord.sum:type_name -> undertone.v1.SnapshotSum
-	5, // 4: undertone.v1.SnapshotRecord.blob:type_name -> undertone.v1.SnapshotBlob
-	6, // 5: undertone.v1.SnapshotRecord.trailer:type_name -> undertone.v1.SnapshotTrailer
-	7, // 6: undertone.v1.SnapshotJob.state:type_name -> undertone.v1.JobState
-	8, // 7: undertone.v1.SnapshotJob.attempts:type_name -> undertone.v1.Attempt
-	9, // 8: undertone.v1.SnapshotBlob.key:type_name -> undertone.v1.AttemptKey
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	1,  // 0: undertone.v1.SnapshotRecord.header:type_name -> undertone.v1.SnapshotHeader
+	2,  // 1: undertone.v1.SnapshotRecord.clients:type_name -> undertone.v1.SnapshotClients
+	3,  // 2: undertone.v1.SnapshotRecord.job:type_name -> undertone.v1.SnapshotJob
+	5,  // 3: undertone.v1.SnapshotRecord.sum:type_name -> undertone.v1.SnapshotSum
+	6,  // 4: undertone.v1.SnapshotRecord.blob:type_name -> undertone.v1.SnapshotBlob
+	7,  // 5: undertone.v1.SnapshotRecord.trailer:type_name -> undertone.v1.SnapshotTrailer
+	4,  // 6: undertone.v1.SnapshotRecord.ledger:type_name -> undertone.v1.SnapshotLedger
+	8,  // 7: undertone.v1.SnapshotJob.state:type_name -> undertone.v1.JobState
+	9,  // 8: undertone.v1.SnapshotJob.attempts:type_name -> undertone.v1.Attempt
+	10, // 9: undertone.v1.SnapshotBlob.key:type_name -> undertone.v1.AttemptKey
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_undertone_v1_snapshot_proto_init() }
@@ -673,6 +751,7 @@ func file_undertone_v1_snapshot_proto_init() {
 		(*SnapshotRecord_Sum)(nil),
 		(*SnapshotRecord_Blob)(nil),
 		(*SnapshotRecord_Trailer)(nil),
+		(*SnapshotRecord_Ledger)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -680,7 +759,7 @@ func file_undertone_v1_snapshot_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_undertone_v1_snapshot_proto_rawDesc), len(file_undertone_v1_snapshot_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -25,18 +25,19 @@ var File_undertone_v1_service_proto protoreflect.FileDescriptor
 
 const file_undertone_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1aundertone/v1/service.proto\x12\fundertone.v1\x1a\x17undertone/v1/node.proto\x1a\x1bundertone/v1/operator.proto\x1a\x1eundertone/v1/participant.proto2\x89\x03\n" +
+	"\x1aundertone/v1/service.proto\x12\fundertone.v1\x1a\x19undertone/v1/ledger.proto\x1a\x17undertone/v1/node.proto\x1a\x1bundertone/v1/operator.proto\x1a\x1eundertone/v1/participant.proto2\x89\x03\n" +
 	"\x12ParticipantService\x12=\n" +
 	"\x04Poll\x12\x19.undertone.v1.PollRequest\x1a\x1a.undertone.v1.PollResponse\x12F\n" +
 	"\aGetSpec\x12\x1c.undertone.v1.GetSpecRequest\x1a\x1d.undertone.v1.GetSpecResponse\x12Q\n" +
 	"\n" +
 	"FetchState\x12\x1f.undertone.v1.FetchStateRequest\x1a .undertone.v1.FetchStateResponse0\x01\x12C\n" +
 	"\x06Submit\x12\x1b.undertone.v1.SubmitRequest\x1a\x1c.undertone.v1.SubmitResponse\x12T\n" +
-	"\vSubmitLarge\x12 .undertone.v1.SubmitLargeRequest\x1a!.undertone.v1.SubmitLargeResponse(\x012\xc7\a\n" +
+	"\vSubmitLarge\x12 .undertone.v1.SubmitLargeRequest\x1a!.undertone.v1.SubmitLargeResponse(\x012\x92\b\n" +
 	"\x0fOperatorService\x12L\n" +
 	"\tCreateJob\x12\x1e.undertone.v1.CreateJobRequest\x1a\x1f.undertone.v1.CreateJobResponse\x12F\n" +
 	"\aOpenJob\x12\x1c.undertone.v1.OpenJobRequest\x1a\x1d.undertone.v1.OpenJobResponse\x12I\n" +
-	"\bPauseJob\x12\x1d.undertone.v1.PauseJobRequest\x1a\x1e.undertone.v1.PauseJobResponse\x12L\n" +
+	"\bPauseJob\x12\x1d.undertone.v1.PauseJobRequest\x1a\x1e.undertone.v1.PauseJobResponse\x12I\n" +
+	"\bCloseJob\x12\x1d.undertone.v1.CloseJobRequest\x1a\x1e.undertone.v1.CloseJobResponse\x12L\n" +
 	"\tOpenRound\x12\x1e.undertone.v1.OpenRoundRequest\x1a\x1f.undertone.v1.OpenRoundResponse\x12O\n" +
 	"\n" +
 	"CloseRound\x12\x1f.undertone.v1.CloseRoundRequest\x1a .undertone.v1.CloseRoundResponse\x12C\n" +
@@ -48,7 +49,14 @@ const file_undertone_v1_service_proto_rawDesc = "" +
 	"RemoveNode\x12\x1f.undertone.v1.RemoveNodeRequest\x1a .undertone.v1.RemoveNodeResponse\x12R\n" +
 	"\vPromoteNode\x12 .undertone.v1.PromoteNodeRequest\x1a!.undertone.v1.PromoteNodeResponse\x12g\n" +
 	"\x12TransferLeadership\x12'.undertone.v1.TransferLeadershipRequest\x1a(.undertone.v1.TransferLeadershipResponse\x12E\n" +
-	"\x06Backup\x12\x1b.undertone.v1.BackupRequest\x1a\x1c.undertone.v1.BackupResponse0\x012\xd4\x02\n" +
+	"\x06Backup\x12\x1b.undertone.v1.BackupRequest\x1a\x1c.undertone.v1.BackupResponse0\x012\xbe\x03\n" +
+	"\rLedgerService\x12X\n" +
+	"\rGetCheckpoint\x12\".undertone.v1.GetCheckpointRequest\x1a#.undertone.v1.GetCheckpointResponse\x12]\n" +
+	"\x0eDownloadLedger\x12#.undertone.v1.DownloadLedgerRequest\x1a$.undertone.v1.DownloadLedgerResponse0\x01\x12L\n" +
+	"\tRotateKey\x12\x1e.undertone.v1.RotateKeyRequest\x1a\x1f.undertone.v1.RotateKeyResponse\x12U\n" +
+	"\fRecordCanary\x12!.undertone.v1.RecordCanaryRequest\x1a\".undertone.v1.RecordCanaryResponse\x12O\n" +
+	"\n" +
+	"CreateLink\x12\x1f.undertone.v1.CreateLinkRequest\x1a .undertone.v1.CreateLinkResponse2\xd4\x02\n" +
 	"\vNodeService\x12F\n" +
 	"\aPropose\x12\x1c.undertone.v1.ProposeRequest\x1a\x1d.undertone.v1.ProposeResponse\x12=\n" +
 	"\x04Info\x12\x19.undertone.v1.InfoRequest\x1a\x1a.undertone.v1.InfoResponse\x12=\n" +
@@ -65,42 +73,54 @@ var file_undertone_v1_service_proto_goTypes = []any{
 	(*v1.CreateJobRequest)(nil),           // 5: undertone.v1.CreateJobRequest
 	(*v1.OpenJobRequest)(nil),             // 6: undertone.v1.OpenJobRequest
 	(*v1.PauseJobRequest)(nil),            // 7: undertone.v1.PauseJobRequest
-	(*v1.OpenRoundRequest)(nil),           // 8: undertone.v1.OpenRoundRequest
-	(*v1.CloseRoundRequest)(nil),          // 9: undertone.v1.CloseRoundRequest
-	(*v1.GetJobRequest)(nil),              // 10: undertone.v1.GetJobRequest
-	(*v1.ListJobsRequest)(nil),            // 11: undertone.v1.ListJobsRequest
-	(*v1.GetClusterRequest)(nil),          // 12: undertone.v1.GetClusterRequest
-	(*v1.RemoveNodeRequest)(nil),          // 13: undertone.v1.RemoveNodeRequest
-	(*v1.PromoteNodeRequest)(nil),         // 14: undertone.v1.PromoteNodeRequest
-	(*v1.TransferLeadershipRequest)(nil),  // 15: undertone.v1.TransferLeadershipRequest
-	(*v1.BackupRequest)(nil),              // 16: undertone.v1.BackupRequest
-	(*v1.ProposeRequest)(nil),             // 17: undertone.v1.ProposeRequest
-	(*v1.InfoRequest)(nil),                // 18: undertone.v1.InfoRequest
-	(*v1.JoinRequest)(nil),                // 19: undertone.v1.JoinRequest
-	(*v1.LeaveRequest)(nil),               // 20: undertone.v1.LeaveRequest
-	(*v1.LeadRequest)(nil),                // 21: undertone.v1.LeadRequest
-	(*v1.PollResponse)(nil),               // 22: undertone.v1.PollResponse
-	(*v1.GetSpecResponse)(nil),            // 23: undertone.v1.GetSpecResponse
-	(*v1.FetchStateResponse)(nil),         // 24: undertone.v1.FetchStateResponse
-	(*v1.SubmitResponse)(nil),             // 25: undertone.v1.SubmitResponse
-	(*v1.SubmitLargeResponse)(nil),        // 26: undertone.v1.SubmitLargeResponse
-	(*v1.CreateJobResponse)(nil),          // 27: undertone.v1.CreateJobResponse
-	(*v1.OpenJobResponse)(nil),            // 28: undertone.v1.OpenJobResponse
-	(*v1.PauseJobResponse)(nil),           // 29: undertone.v1.PauseJobResponse
-	(*v1.OpenRoundResponse)(nil),          // 30: undertone.v1.OpenRoundResponse
-	(*v1.CloseRoundResponse)(nil),         // 31: undertone.v1.CloseRoundResponse
-	(*v1.GetJobResponse)(nil),             // 32: undertone.v1.GetJobResponse
-	(*v1.ListJobsResponse)(nil),           // 33: undertone.v1.ListJobsResponse
-	(*v1.GetClusterResponse)(nil),         // 34: undertone.v1.GetClusterResponse
-	(*v1.RemoveNodeResponse)(nil),         // 35: undertone.v1.RemoveNodeResponse
-	(*v1.PromoteNodeResponse)(nil),        // 36: undertone.v1.PromoteNodeResponse
-	(*v1.TransferLeadershipResponse)(nil), // 37: undertone.v1.TransferLeadershipResponse
-	(*v1.BackupResponse)(nil),             // 38: undertone.v1.BackupResponse
-	(*v1.ProposeResponse)(nil),            // 39: undertone.v1.ProposeResponse
-	(*v1.InfoResponse)(nil),               // 40: undertone.v1.InfoResponse
-	(*v1.JoinResponse)(nil),               // 41: undertone.v1.JoinResponse
-	(*v1.LeaveResponse)(nil),              // 42: undertone.v1.LeaveResponse
-	(*v1.LeadResponse)(nil),               // 43: undertone.v1.LeadResponse
+	(*v1.CloseJobRequest)(nil),            // 8: undertone.v1.CloseJobRequest
+	(*v1.OpenRoundRequest)(nil),           // 9: undertone.v1.OpenRoundRequest
+	(*v1.CloseRoundRequest)(nil),          // 10: undertone.v1.CloseRoundRequest
+	(*v1.GetJobRequest)(nil),              // 11: undertone.v1.GetJobRequest
+	(*v1.ListJobsRequest)(nil),            // 12: undertone.v1.ListJobsRequest
+	(*v1.GetClusterRequest)(nil),          // 13: undertone.v1.GetClusterRequest
+	(*v1.RemoveNodeRequest)(nil),          // 14: undertone.v1.RemoveNodeRequest
+	(*v1.PromoteNodeRequest)(nil),         // 15: undertone.v1.PromoteNodeRequest
+	(*v1.TransferLeadershipRequest)(nil),  // 16: undertone.v1.TransferLeadershipRequest
+	(*v1.BackupRequest)(nil),              // 17: undertone.v1.BackupRequest
+	(*v1.GetCheckpointRequest)(nil),       // 18: undertone.v1.GetCheckpointRequest
+	(*v1.DownloadLedgerRequest)(nil),      // 19: undertone.v1.DownloadLedgerRequest
+	(*v1.RotateKeyRequest)(nil),           // 20: undertone.v1.RotateKeyRequest
+	(*v1.RecordCanaryRequest)(nil),        // 21: undertone.v1.RecordCanaryRequest
+	(*v1.CreateLinkRequest)(nil),          // 22: undertone.v1.CreateLinkRequest
+	(*v1.ProposeRequest)(nil),             // 23: undertone.v1.ProposeRequest
+	(*v1.InfoRequest)(nil),                // 24: undertone.v1.InfoRequest
+	(*v1.JoinRequest)(nil),                // 25: undertone.v1.JoinRequest
+	(*v1.LeaveRequest)(nil),               // 26: undertone.v1.LeaveRequest
+	(*v1.LeadRequest)(nil),                // 27: undertone.v1.LeadRequest
+	(*v1.PollResponse)(nil),               // 28: undertone.v1.PollResponse
+	(*v1.GetSpecResponse)(nil),            // 29: undertone.v1.GetSpecResponse
+	(*v1.FetchStateResponse)(nil),         // 30: undertone.v1.FetchStateResponse
+	(*v1.SubmitResponse)(nil),             // 31: undertone.v1.SubmitResponse
+	(*v1.SubmitLargeResponse)(nil),        // 32: undertone.v1.SubmitLargeResponse
+	(*v1.CreateJobResponse)(nil),          // 33: undertone.v1.CreateJobResponse
+	(*v1.OpenJobResponse)(nil),            // 34: undertone.v1.OpenJobResponse
+	(*v1.PauseJobResponse)(nil),           // 35: undertone.v1.PauseJobResponse
+	(*v1.CloseJobResponse)(nil),           // 36: undertone.v1.CloseJobResponse
+	(*v1.OpenRoundResponse)(nil),          // 37: undertone.v1.OpenRoundResponse
+	(*v1.CloseRoundResponse)(nil),         // 38: undertone.v1.CloseRoundResponse
+	(*v1.GetJobResponse)(nil),             // 39: undertone.v1.GetJobResponse
+	(*v1.ListJobsResponse)(nil),           // 40: undertone.v1.ListJobsResponse
+	(*v1.GetClusterResponse)(nil),         // 41: undertone.v1.GetClusterResponse
+	(*v1.RemoveNodeResponse)(nil),         // 42: undertone.v1.RemoveNodeResponse
+	(*v1.PromoteNodeResponse)(nil),        // 43: undertone.v1.PromoteNodeResponse
+	(*v1.TransferLeadershipResponse)(nil), // 44: undertone.v1.TransferLeadershipResponse
+	(*v1.BackupResponse)(nil),             // 45: undertone.v1.BackupResponse
+	(*v1.GetCheckpointResponse)(nil),      // 46: undertone.v1.GetCheckpointResponse
+	(*v1.DownloadLedgerResponse)(nil),     // 47: undertone.v1.DownloadLedgerResponse
+	(*v1.RotateKeyResponse)(nil),          // 48: undertone.v1.RotateKeyResponse
+	(*v1.RecordCanaryResponse)(nil),       // 49: undertone.v1.RecordCanaryResponse
+	(*v1.CreateLinkResponse)(nil),         // 50: undertone.v1.CreateLinkResponse
+	(*v1.ProposeResponse)(nil),            // 51: undertone.v1.ProposeResponse
+	(*v1.InfoResponse)(nil),               // 52: undertone.v1.InfoResponse
+	(*v1.JoinResponse)(nil),               // 53: undertone.v1.JoinResponse
+	(*v1.LeaveResponse)(nil),              // 54: undertone.v1.LeaveResponse
+	(*v1.LeadResponse)(nil),               // 55: undertone.v1.LeadResponse
 }
 var file_undertone_v1_service_proto_depIdxs = []int32{
 	0,  // 0: undertone.v1.ParticipantService.Poll:input_type -> undertone.v1.PollRequest
@@ -111,44 +131,56 @@ var file_undertone_v1_service_proto_depIdxs = []int32{
 	5,  // 5: undertone.v1.OperatorService.CreateJob:input_type -> undertone.v1.CreateJobRequest
 	6,  // 6: undertone.v1.OperatorService.OpenJob:input_type -> undertone.v1.OpenJobRequest
 	7,  // 7: undertone.v1.OperatorService.PauseJob:input_type -> undertone.v1.PauseJobRequest
-	8,  // 8: undertone.v1.OperatorService.OpenRound:input_type -> undertone.v1.OpenRoundRequest
-	9,  // 9: undertone.v1.OperatorService.CloseRound:input_type -> undertone.v1.CloseRoundRequest
-	10, // 10: undertone.v1.OperatorService.GetJob:input_type -> undertone.v1.GetJobRequest
-	11, // 11: undertone.v1.OperatorService.ListJobs:input_type -> undertone.v1.ListJobsRequest
-	12, // 12: undertone.v1.OperatorService.GetCluster:input_type -> undertone.v1.GetClusterRequest
-	13, // 13: undertone.v1.OperatorService.RemoveNode:input_type -> undertone.v1.RemoveNodeRequest
-	14, // 14: undertone.v1.OperatorService.PromoteNode:input_type -> undertone.v1.PromoteNodeRequest
-	15, // 15: undertone.v1.OperatorService.TransferLeadership:input_type -> undertone.v1.TransferLeadershipRequest
-	16, // 16: undertone.v1.OperatorService.Backup:input_type -> undertone.v1.BackupRequest
-	17, // 17: undertone.v1.NodeService.Propose:input_type -> undertone.v1.ProposeRequest
-	18, // 18: undertone.v1.NodeService.Info:input_type -> undertone.v1.InfoRequest
-	19, // 19: undertone.v1.NodeService.Join:input_type -> undertone.v1.JoinRequest
-	20, // 20: undertone.v1.NodeService.Leave:input_type -> undertone.v1.LeaveRequest
-	21, // 21: undertone.v1.NodeService.Lead:input_type -> undertone.v1.LeadRequest
-	22, // 22: undertone.v1.ParticipantService.Poll:output_type -> undertone.v1.PollResponse
-	23, // 23: undertone.v1.ParticipantService.GetSpec:output_type -> undertone.v1.GetSpecResponse
-	24, // 24: undertone.v1.ParticipantService.FetchState:output_type -> undertone.v1.FetchStateResponse
-	25, // 25: undertone.v1.ParticipantService.Submit:output_type -> undertone.v1.SubmitResponse
-	26, // 26: undertone.v1.ParticipantService.SubmitLarge:output_type -> undertone.v1.SubmitLargeResponse
-	27, // 27: undertone.v1.OperatorService.CreateJob:output_type -> undertone.v1.CreateJobResponse
-	28, // 28: undertone.v1.OperatorService.OpenJob:output_type -> undertone.v1.OpenJobResponse
-	29, // 29: undertone.v1.OperatorService.PauseJob:output_type -> undertone.v1.PauseJobResponse
-	30, // 30: undertone.v1.OperatorService.OpenRound:output_type -> undertone.v1.OpenRoundResponse
-	31, // 31: undertone.v1.OperatorService.CloseRound:output_type -> undertone.v1.CloseRoundResponse
-	32, // 32: undertone.v1.OperatorService.GetJob:output_type -> undertone.v1.GetJobResponse
-	33, // 33: undertone.v1.OperatorService.ListJobs:output_type -> undertone.v1.ListJobsResponse
-	34, // 34: undertone.v1.OperatorService.GetCluster:output_type -> undertone.v1.GetClusterResponse
-	35, // 35: undertone.v1.OperatorService.RemoveNode:output_type -> undertone.v1.RemoveNodeResponse
-	36, // 36: undertone.v1.OperatorService.PromoteNode:output_type -> undertone.v1.PromoteNodeResponse
-	37, // 37: undertone.v1.OperatorService.TransferLeadership:output_type -> undertone.v1.TransferLeadershipResponse
-	38, // 38: undertone.v1.OperatorService.Backup:output_type -> undertone.v1.BackupResponse
-	39, // 39: undertone.v1.NodeService.Propose:output_type -> undertone.v1.ProposeResponse
-	40, // 40: undertone.v1.NodeService.Info:output_type -> undertone.v1.InfoResponse
-	41, // 41: undertone.v1.NodeService.Join:output_type -> undertone.v1.JoinResponse
-	42, // 42: undertone.v1.NodeService.Leave:output_type -> undertone.v1.LeaveResponse
-	43, // 43: undertone.v1.NodeService.Lead:output_type -> undertone.v1.LeadResponse
-	22, // [22:44] is the sub-list for method output_type
-	0,  // [0:22] is the sub-list for method input_type
+	8,  // 8: undertone.v1.OperatorService.CloseJob:input_type -> undertone.v1.CloseJobRequest
+	9,  // 9: undertone.v1.OperatorService.OpenRound:input_type -> undertone.v1.OpenRoundRequest
+	10, // 10: undertone.v1.OperatorService.CloseRound:input_type -> undertone.v1.CloseRoundRequest
+	11, // 11: undertone.v1.OperatorService.GetJob:input_type -> undertone.v1.GetJobRequest
+	12, // 12: undertone.v1.OperatorService.ListJobs:input_type -> undertone.v1.ListJobsRequest
+	13, // 13: undertone.v1.OperatorService.GetCluster:input_type -> undertone.v1.GetClusterRequest
+	14, // 14: undertone.v1.OperatorService.RemoveNode:input_type -> undertone.v1.RemoveNodeRequest
+	15, // 15: undertone.v1.OperatorService.PromoteNode:input_type -> undertone.v1.PromoteNodeRequest
+	16, // 16: undertone.v1.OperatorService.TransferLeadership:input_type -> undertone.v1.TransferLeadershipRequest
+	17, // 17: undertone.v1.OperatorService.Backup:input_type -> undertone.v1.BackupRequest
+	18, // 18: undertone.v1.LedgerService.GetCheckpoint:input_type -> undertone.v1.GetCheckpointRequest
+	19, // 19: undertone.v1.LedgerService.DownloadLedger:input_type -> undertone.v1.DownloadLedgerRequest
+	20, // 20: undertone.v1.LedgerService.RotateKey:input_type -> undertone.v1.RotateKeyRequest
+	21, // 21: undertone.v1.LedgerService.RecordCanary:input_type -> undertone.v1.RecordCanaryRequest
+	22, // 22: undertone.v1.LedgerService.CreateLink:input_type -> undertone.v1.CreateLinkRequest
+	23, // 23: undertone.v1.NodeService.Propose:input_type -> undertone.v1.ProposeRequest
+	24, // 24: undertone.v1.NodeService.Info:input_type -> undertone.v1.InfoRequest
+	25, // 25: undertone.v1.NodeService.Join:input_type -> undertone.v1.JoinRequest
+	26, // 26: undertone.v1.NodeService.Leave:input_type -> undertone.v1.LeaveRequest
+	27, // 27: undertone.v1.NodeService.Lead:input_type -> undertone.v1.LeadRequest
+	28, // 28: undertone.v1.ParticipantService.Poll:output_type -> undertone.v1.PollResponse
+	29, // 29: undertone.v1.ParticipantService.GetSpec:output_type -> undertone.v1.GetSpecResponse
+	30, // 30: undertone.v1.ParticipantService.FetchState:output_type -> undertone.v1.FetchStateResponse
+	31, // 31: undertone.v1.ParticipantService.Submit:output_type -> undertone.v1.SubmitResponse
+	32, // 32: undertone.v1.ParticipantService.SubmitLarge:output_type -> undertone.v1.SubmitLargeResponse
+	33, // 33: undertone.v1.OperatorService.CreateJob:output_type -> undertone.v1.CreateJobResponse
+	34, // 34: undertone.v1.OperatorService.OpenJob:output_type -> undertone.v1.OpenJobResponse
+	35, // 35: undertone.v1.OperatorService.PauseJob:output_type -> undertone.v1.PauseJobResponse
+	36, // 36: undertone.v1.OperatorService.CloseJob:output_type -> undertone.v1.CloseJobResponse
+	37, // 37: undertone.v1.OperatorService.OpenRound:output_type -> undertone.v1.OpenRoundResponse
+	38, // 38: undertone.v1.OperatorService.CloseRound:output_type -> undertone.v1.CloseRoundResponse
+	39, // 39: undertone.v1.OperatorService.GetJob:output_type -> undertone.v1.GetJobResponse
+	40, // 40: undertone.v1.OperatorService.ListJobs:output_type -> undertone.v1.ListJobsResponse
+	41, // 41: undertone.v1.OperatorService.GetCluster:output_type -> undertone.v1.GetClusterResponse
+	42, // 42: undertone.v1.OperatorService.RemoveNode:output_type -> undertone.v1.RemoveNodeResponse
+	43, // 43: undertone.v1.OperatorService.PromoteNode:output_type -> undertone.v1.PromoteNodeResponse
+	44, // 44: undertone.v1.OperatorService.TransferLeadership:output_type -> undertone.v1.TransferLeadershipResponse
+	45, // 45: undertone.v1.OperatorService.Backup:output_type -> undertone.v1.BackupResponse
+	46, // 46: undertone.v1.LedgerService.GetCheckpoint:output_type -> undertone.v1.GetCheckpointResponse
+	47, // 47: undertone.v1.LedgerService.DownloadLedger:output_type -> undertone.v1.DownloadLedgerResponse
+	48, // 48: undertone.v1.LedgerService.RotateKey:output_type -> undertone.v1.RotateKeyResponse
+	49, // 49: undertone.v1.LedgerService.RecordCanary:output_type -> undertone.v1.RecordCanaryResponse
+	50, // 50: undertone.v1.LedgerService.CreateLink:output_type -> undertone.v1.CreateLinkResponse
+	51, // 51: undertone.v1.NodeService.Propose:output_type -> undertone.v1.ProposeResponse
+	52, // 52: undertone.v1.NodeService.Info:output_type -> undertone.v1.InfoResponse
+	53, // 53: undertone.v1.NodeService.Join:output_type -> undertone.v1.JoinResponse
+	54, // 54: undertone.v1.NodeService.Leave:output_type -> undertone.v1.LeaveResponse
+	55, // 55: undertone.v1.NodeService.Lead:output_type -> undertone.v1.LeadResponse
+	28, // [28:56] is the sub-list for method output_type
+	0,  // [0:28] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name
@@ -167,7 +199,7 @@ func file_undertone_v1_service_proto_init() {
 			NumEnums:      0,
 			NumMessages:   0,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_undertone_v1_service_proto_goTypes,
 		DependencyIndexes: file_undertone_v1_service_proto_depIdxs,

@@ -280,6 +280,7 @@ const (
 	OperatorService_CreateJob_FullMethodName          = "/undertone.v1.OperatorService/CreateJob"
 	OperatorService_OpenJob_FullMethodName            = "/undertone.v1.OperatorService/OpenJob"
 	OperatorService_PauseJob_FullMethodName           = "/undertone.v1.OperatorService/PauseJob"
+	OperatorService_CloseJob_FullMethodName           = "/undertone.v1.OperatorService/CloseJob"
 	OperatorService_OpenRound_FullMethodName          = "/undertone.v1.OperatorService/OpenRound"
 	OperatorService_CloseRound_FullMethodName         = "/undertone.v1.OperatorService/CloseRound"
 	OperatorService_GetJob_FullMethodName             = "/undertone.v1.OperatorService/GetJob"
@@ -301,6 +302,7 @@ type OperatorServiceClient interface {
 	CreateJob(ctx context.Context, in *v1.CreateJobRequest, opts ...grpc.CallOption) (*v1.CreateJobResponse, error)
 	OpenJob(ctx context.Context, in *v1.OpenJobRequest, opts ...grpc.CallOption) (*v1.OpenJobResponse, error)
 	PauseJob(ctx context.Context, in *v1.PauseJobRequest, opts ...grpc.CallOption) (*v1.PauseJobResponse, error)
+	CloseJob(ctx context.Context, in *v1.CloseJobRequest, opts ...grpc.CallOption) (*v1.CloseJobResponse, error)
 	OpenRound(ctx context.Context, in *v1.OpenRoundRequest, opts ...grpc.CallOption) (*v1.OpenRoundResponse, error)
 	CloseRound(ctx context.Context, in *v1.CloseRoundRequest, opts ...grpc.CallOption) (*v1.CloseRoundResponse, error)
 	GetJob(ctx context.Context, in *v1.GetJobRequest, opts ...grpc.CallOption) (*v1.GetJobResponse, error)
@@ -344,6 +346,16 @@ func (c *operatorServiceClient) PauseJob(ctx context.Context, in *v1.PauseJobReq
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(v1.PauseJobResponse)
 	err := c.cc.Invoke(ctx, OperatorService_PauseJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) CloseJob(ctx context.Context, in *v1.CloseJobRequest, opts ...grpc.CallOption) (*v1.CloseJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.CloseJobResponse)
+	err := c.cc.Invoke(ctx, OperatorService_CloseJob_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -459,6 +471,7 @@ type OperatorServiceServer interface {
 	CreateJob(context.Context, *v1.CreateJobRequest) (*v1.CreateJobResponse, error)
 	OpenJob(context.Context, *v1.OpenJobRequest) (*v1.OpenJobResponse, error)
 	PauseJob(context.Context, *v1.PauseJobRequest) (*v1.PauseJobResponse, error)
+	CloseJob(context.Context, *v1.CloseJobRequest) (*v1.CloseJobResponse, error)
 	OpenRound(context.Context, *v1.OpenRoundRequest) (*v1.OpenRoundResponse, error)
 	CloseRound(context.Context, *v1.CloseRoundRequest) (*v1.CloseRoundResponse, error)
 	GetJob(context.Context, *v1.GetJobRequest) (*v1.GetJobResponse, error)
@@ -486,6 +499,9 @@ func (UnimplementedOperatorServiceServer) OpenJob(context.Context, *v1.OpenJobRe
 }
 func (UnimplementedOperatorServiceServer) PauseJob(context.Context, *v1.PauseJobRequest) (*v1.PauseJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PauseJob not implemented")
+}
+func (UnimplementedOperatorServiceServer) CloseJob(context.Context, *v1.CloseJobRequest) (*v1.CloseJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CloseJob not implemented")
 }
 func (UnimplementedOperatorServiceServer) OpenRound(context.Context, *v1.OpenRoundRequest) (*v1.OpenRoundResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenRound not implemented")
@@ -585,6 +601,24 @@ func _OperatorService_PauseJob_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OperatorServiceServer).PauseJob(ctx, req.(*v1.PauseJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_CloseJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.CloseJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).CloseJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_CloseJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).CloseJob(ctx, req.(*v1.CloseJobRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -764,6 +798,10 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OperatorService_PauseJob_Handler,
 		},
 		{
+			MethodName: "CloseJob",
+			Handler:    _OperatorService_CloseJob_Handler,
+		},
+		{
 			MethodName: "OpenRound",
 			Handler:    _OperatorService_OpenRound_Handler,
 		},
@@ -800,6 +838,270 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Backup",
 			Handler:       _OperatorService_Backup_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "undertone/v1/service.proto",
+}
+
+const (
+	LedgerService_GetCheckpoint_FullMethodName  = "/undertone.v1.LedgerService/GetCheckpoint"
+	LedgerService_DownloadLedger_FullMethodName = "/undertone.v1.LedgerService/DownloadLedger"
+	LedgerService_RotateKey_FullMethodName      = "/undertone.v1.LedgerService/RotateKey"
+	LedgerService_RecordCanary_FullMethodName   = "/undertone.v1.LedgerService/RecordCanary"
+	LedgerService_CreateLink_FullMethodName     = "/undertone.v1.LedgerService/CreateLink"
+)
+
+// LedgerServiceClient is the client API for LedgerService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// LedgerService shows the ledger: to everybody a checkpoint, to operators and auditors
+// all of it.
+type LedgerServiceClient interface {
+	GetCheckpoint(ctx context.Context, in *v1.GetCheckpointRequest, opts ...grpc.CallOption) (*v1.GetCheckpointResponse, error)
+	DownloadLedger(ctx context.Context, in *v1.DownloadLedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.DownloadLedgerResponse], error)
+	RotateKey(ctx context.Context, in *v1.RotateKeyRequest, opts ...grpc.CallOption) (*v1.RotateKeyResponse, error)
+	RecordCanary(ctx context.Context, in *v1.RecordCanaryRequest, opts ...grpc.CallOption) (*v1.RecordCanaryResponse, error)
+	CreateLink(ctx context.Context, in *v1.CreateLinkRequest, opts ...grpc.CallOption) (*v1.CreateLinkResponse, error)
+}
+
+type ledgerServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewLedgerServiceClient(cc grpc.ClientConnInterface) LedgerServiceClient {
+	return &ledgerServiceClient{cc}
+}
+
+func (c *ledgerServiceClient) GetCheckpoint(ctx context.Context, in *v1.GetCheckpointRequest, opts ...grpc.CallOption) (*v1.GetCheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.GetCheckpointResponse)
+	err := c.cc.Invoke(ctx, LedgerService_GetCheckpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ledgerServiceClient) DownloadLedger(ctx context.Context, in *v1.DownloadLedgerRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[v1.DownloadLedgerResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LedgerService_ServiceDesc.Streams[0], LedgerService_DownloadLedger_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[v1.DownloadLedgerRequest, v1.DownloadLedgerResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LedgerService_DownloadLedgerClient = grpc.ServerStreamingClient[v1.DownloadLedgerResponse]
+
+func (c *ledgerServiceClient) RotateKey(ctx context.Context, in *v1.RotateKeyRequest, opts ...grpc.CallOption) (*v1.RotateKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.RotateKeyResponse)
+	err := c.cc.Invoke(ctx, LedgerService_RotateKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ledgerServiceClient) RecordCanary(ctx context.Context, in *v1.RecordCanaryRequest, opts ...grpc.CallOption) (*v1.RecordCanaryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.RecordCanaryResponse)
+	err := c.cc.Invoke(ctx, LedgerService_RecordCanary_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ledgerServiceClient) CreateLink(ctx context.Context, in *v1.CreateLinkRequest, opts ...grpc.CallOption) (*v1.CreateLinkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.CreateLinkResponse)
+	err := c.cc.Invoke(ctx, LedgerService_CreateLink_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// LedgerServiceServer is the server API for LedgerService service.
+// All implementations must embed UnimplementedLedgerServiceServer
+// for forward compatibility.
+//
+// LedgerService shows the ledger: to everybody a checkpoint, to operators and auditors
+// all of it.
+type LedgerServiceServer interface {
+	GetCheckpoint(context.Context, *v1.GetCheckpointRequest) (*v1.GetCheckpointResponse, error)
+	DownloadLedger(*v1.DownloadLedgerRequest, grpc.ServerStreamingServer[v1.DownloadLedgerResponse]) error
+	RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error)
+	RecordCanary(context.Context, *v1.RecordCanaryRequest) (*v1.RecordCanaryResponse, error)
+	CreateLink(context.Context, *v1.CreateLinkRequest) (*v1.CreateLinkResponse, error)
+	mustEmbedUnimplementedLedgerServiceServer()
+}
+
+// UnimplementedLedgerServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedLedgerServiceServer struct{}
+
+func (UnimplementedLedgerServiceServer) GetCheckpoint(context.Context, *v1.GetCheckpointRequest) (*v1.GetCheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCheckpoint not implemented")
+}
+func (UnimplementedLedgerServiceServer) DownloadLedger(*v1.DownloadLedgerRequest, grpc.ServerStreamingServer[v1.DownloadLedgerResponse]) error {
+	return status.Error(codes.Unimplemented, "method DownloadLedger not implemented")
+}
+func (UnimplementedLedgerServiceServer) RotateKey(context.Context, *v1.RotateKeyRequest) (*v1.RotateKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateKey not implemented")
+}
+func (UnimplementedLedgerServiceServer) RecordCanary(context.Context, *v1.RecordCanaryRequest) (*v1.RecordCanaryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecordCanary not implemented")
+}
+func (UnimplementedLedgerServiceServer) CreateLink(context.Context, *v1.CreateLinkRequest) (*v1.CreateLinkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateLink not implemented")
+}
+func (UnimplementedLedgerServiceServer) mustEmbedUnimplementedLedgerServiceServer() {}
+func (UnimplementedLedgerServiceServer) testEmbeddedByValue()                       {}
+
+// UnsafeLedgerServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to LedgerServiceServer will
+// result in compilation errors.
+type UnsafeLedgerServiceServer interface {
+	mustEmbedUnimplementedLedgerServiceServer()
+}
+
+func RegisterLedgerServiceServer(s grpc.ServiceRegistrar, srv LedgerServiceServer) {
+	// If the following call panics, it indicates UnimplementedLedgerServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&LedgerService_ServiceDesc, srv)
+}
+
+func _LedgerService_GetCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.GetCheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).GetCheckpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_GetCheckpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).GetCheckpoint(ctx, req.(*v1.GetCheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LedgerService_DownloadLedger_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(v1.DownloadLedgerRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LedgerServiceServer).DownloadLedger(m, &grpc.GenericServerStream[v1.DownloadLedgerRequest, v1.DownloadLedgerResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LedgerService_DownloadLedgerServer = grpc.ServerStreamingServer[v1.DownloadLedgerResponse]
+
+func _LedgerService_RotateKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.RotateKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).RotateKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_RotateKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).RotateKey(ctx, req.(*v1.RotateKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LedgerService_RecordCanary_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.RecordCanaryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).RecordCanary(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_RecordCanary_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).RecordCanary(ctx, req.(*v1.RecordCanaryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LedgerService_CreateLink_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(v1.CreateLinkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).CreateLink(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_CreateLink_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).CreateLink(ctx, req.(*v1.CreateLinkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// LedgerService_ServiceDesc is the grpc.ServiceDesc for LedgerService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var LedgerService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "undertone.v1.LedgerService",
+	HandlerType: (*LedgerServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetCheckpoint",
+			Handler:    _LedgerService_GetCheckpoint_Handler,
+		},
+		{
+			MethodName: "RotateKey",
+			Handler:    _LedgerService_RotateKey_Handler,
+		},
+		{
+			MethodName: "RecordCanary",
+			Handler:    _LedgerService_RecordCanary_Handler,
+		},
+		{
+			MethodName: "CreateLink",
+			Handler:    _LedgerService_CreateLink_Handler,
+		},
+	},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "DownloadLedger",
+			Handler:       _LedgerService_DownloadLedger_Handler,
 			ServerStreams: true,
 		},
 	},

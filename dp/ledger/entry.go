@@ -1,0 +1,216 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/accounting"
+)
+
+// Entry is one event: what a record of the log says.
+type Entry interface {
+	kind() string
+	stamp() *Stamp
+}
+
+// Stamp begins every record.
+type Stamp struct {
+	Kind string `json:"record"`
+	// Time is when it was proposed, in milliseconds since 1970, by the clock of
+	// the server that led; never earlier than the record before.
+	Time int64 `json:"time_ms"`
+}
+
+func (s *Stamp) stamp() *Stamp { return s }
+
+// Digest is a SHA-256 sum, in hexadecimal digits as text.
+type Digest [sha256.Size]byte
+
+// Begun is a log's first record.
+type Begun struct {
+	Stamp
+	Origin string `json:"origin"` // the log's name: that of its keys, and the first line of its checkpoints
+	Key    string `json:"key"`    // the first key that signs checkpoints, as note.NewVerifier takes it
+	Format int    `json:"format"` // of the records after it
+}
+
+// KeyRotated names the key that signs the checkpoints of every log that has this
+// record. Endorsement is a note by the key before (see Endorse).
+type KeyRotated struct {
+	Stamp
+	Key         string `json:"key"`
+	Endorsement string `json:"endorsement"`
+}
+
+// JobCreated fixes a job's public parameters: the specification, whose bytes a
+// bundle has beside the records, and the state before the first release.
+type JobCreated struct {
+	Stamp
+	Job           string             `json:"job"`
+	Specification Digest             `json:"specification"`
+	State         Digest             `json:"state"`
+	Budget        accounting.NanoRho `json:"budget_nano_rho,string"`
+}
+
+// AttemptCharged reserves a round and charges for it, before anybody is asked for
+// data. The two are one event: a reservation is spent, and nothing is refunded.
+type AttemptCharged struct {
+	Stamp
+	Job           string             `json:"job"`
+	Round         int                `json:"round"`
+	Attempt       int                `json:"attempt"`
+	Specification Digest             `json:"specification"`
+	State         Digest             `json:"state"` // what contributions are computed from
+	Charge        accounting.NanoRho `json:"charge_nano_rho,string"`
+	Spent         accounting.NanoRho `json:"spent_nano_rho,string"` // by the job, this charge among it
+}
+
+// Mechanism is what a release's privacy rests on, in lattice units where it has any.
+type Mechanism struct {
+	Length      int          `json:"length"`       // coordinates
+	Clip        uint64       `json:"clip,string"`  // largest L2 norm of a contribution
+	Sigma       uint64       `json:"sigma,string"` // noise that one contribution carries, in 2^-20 lattice units
+	ScaleBits   uint         `json:"scale_bits"`   // a lattice unit is 2^-ScaleBits
+	ModulusBits uint         `json:"modulus_bits"` //
+	NMin        int          `json:"n_min"`        // shares that make up the noise that is charged
+	Adjacency   dp.Adjacency `json:"adjacency"`    //
+	Trust       string       `json:"trust"`        //
+	Sampler     string       `json:"sampler"`      // SamplerNone: nothing is claimed for not being asked
+}
+
+// SamplerNone is Mechanism.Sampler of a round that anybody may take part in: the
+// servers know who did, so there is no amplification by sampling.
+const SamplerNone = "none"
+
+// Released publishes a state: the sum of Members contributions went into it.
+type Released struct {
+	Stamp
+	Job       string             `json:"job"`
+	Round     int                `json:"round"`
+	Attempt   int                `json:"attempt"`
+	Members   int                `json:"members"`
+	Sum       Digest             `json:"sum"`
+	State     Digest             `json:"state"`
+	Mechanism Mechanism          `json:"mechanism"`
+	Charge    accounting.NanoRho `json:"charge_nano_rho,string"`
+}
+
+// Failed ends an attempt without a release. Its charge stays spent.
+type Failed struct {
+	Stamp
+	Job     string `json:"job"`
+	Round   int    `json:"round"`
+	Attempt int    `json:"attempt"`
+	Members int    `json:"members"`
+	Why     string `json:"why"`
+}
+
+// JobClosed says that nothing more is spent on a job: every round is released, or an
+// operator closed it.
+type JobClosed struct {
+	Stamp
+	Job      string             `json:"job"`
+	Released int                `json:"released"` // rounds
+	Spent    accounting.NanoRho `json:"spent_nano_rho,string"`
+}
+
+// Restored says that the log goes on from a backup, for the Era-th time: what came
+// after the backup is not in it.
+type Restored struct {
+	Stamp
+	Era int `json:"era"`
+}
+
+// CanaryMeasured is a measurement that an auditor or an operator put on record: that a
+// job's noise was tested, and a lower bound on the epsilon that it gives away.
+type CanaryMeasured struct {
+	Stamp
+	Job        string `json:"job"`
+	By         string `json:"by"` // the certificate's role and name
+	Claimed    uint64 `json:"claimed_micro_epsilon"`
+	Lower      uint64 `json:"lower_micro_epsilon"`
+	Delta      string `json:"delta"`          // as text, at which both hold
+	Confidence uint64 `json:"confidence_ppm"` // of the lower bound, in millionths
+	Trials     uint64 `json:"trials"`
+	Passed     bool   `json:"passed"`      // every test of the measurement
+	Measured   int64  `json:"measured_ms"` // when, in milliseconds since 1970
+}
+
+func (*Begun) kind() string          { return "ledger" }
+func (*KeyRotated) kind() string     { return "key" }
+func (*JobCreated) kind() string     { return "job" }
+func (*AttemptCharged) kind() string { return "attempt" }
+func (*Released) kind() string       { return "release" }
+func (*Failed) kind() string         { return "failure" }
+func (*JobClosed) kind() string      { return "closed" }
+func (*Restored) kind() string       { return "restored" }
+func (*CanaryMeasured) kind() string { return "canary" }
+
+var kinds = map[string]func() Entry{
+	"ledger":   func() Entry { return new(Begun) },
+	"key":      func() Entry { return new(KeyRotated) },
+	"job":      func() Entry { return new(JobCreated) },
+	"attempt":  func() Entry { return new(AttemptCharged) },
+	"release":  func() Entry { return new(Released) },
+	"failure":  func() Entry { return new(Failed) },
+	"closed":   func() Entry { return new(JobClosed) },
+	"restored": func() Entry { return new(Restored) },
+	"canary":   func() Entry { return new(CanaryMeasured) },
+}
+
+// ErrEntry says that bytes are no record as this package writes it.
+var ErrEntry = errors.New("ledger: no record")
+
+// Encode returns an entry's record: one line of JSON, without its end.
+func Encode(e Entry) []byte {
+	e.stamp().Kind = e.kind()
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(e); err != nil {
+		panic(err) // numbers and strings
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
+}
+
+// Decode reads a record. One event has one record: what Encode would write
+// differently is refused. Fails with ErrEntry.
+func Decode(record []byte) (Entry, error) {
+	const prefix = `{"record":"`
+	rest, ok := bytes.CutPrefix(record, []byte(prefix))
+	end := bytes.IndexByte(rest, '"')
+	if !ok || end < 0 {
+		return nil, fmt.Errorf("%w: it does not begin with its kind", ErrEntry)
+	}
+	made, known := kinds[string(rest[:end])]
+	if !known {
+		return nil, fmt.Errorf("%w: kind %.32q is unknown: a newer program may know it", ErrEntry, rest[:end])
+	}
+	e := made()
+	if err := json.Unmarshal(record, e); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrEntry, err)
+	}
+	if !bytes.Equal(Encode(e), record) {
+		return nil, fmt.Errorf("%w: not written as a record is", ErrEntry)
+	}
+	return e, nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(d)) {
+		return errors.New("a digest of another length")
+	}
+	_, err := hex.Decode(d[:], text)
+	return err
+}
+
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }

@@ -1,0 +1,71 @@
+package ledger
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// NewKey makes a key pair for a log's checkpoints, as signed notes have them: the
+// secret one for note.NewSigner, the public one for note.NewVerifier.
+func NewKey(origin string) (secret, public string, err error) {
+	return note.GenerateKey(rand.Reader, origin)
+}
+
+// endorsement is the text by which a key hands on to the next.
+func endorsement(origin, next string) string {
+	return fmt.Sprintf("%s\nnext key\n%s\n", origin, next)
+}
+
+// Endorse returns the note by which the signer of a log's checkpoints hands on to the
+// next key: KeyRotated.Endorsement.
+func Endorse(s note.Signer, next string) (string, error) {
+	signed, err := note.Sign(&note.Note{Text: endorsement(s.Name(), next)}, s)
+	return string(signed), err
+}
+
+// CheckEndorsement checks that key hands on to next, and returns next. Fails with
+// ErrSignature.
+func CheckEndorsement(key note.Verifier, next, signed string) (note.Verifier, error) {
+	n, err := note.Open([]byte(signed), note.VerifierList(key))
+	if err != nil || n.Text != endorsement(key.Name(), next) {
+		return nil, fmt.Errorf("%w: the next key has no endorsement by the one before", ErrSignature)
+	}
+	v, err := note.NewVerifier(next)
+	if err != nil || v.Name() != key.Name() {
+		return nil, fmt.Errorf("%w: the next key is no key of %s", ErrSignature, key.Name())
+	}
+	return v, nil
+}
+
+// ParseKey reads a public key: one line of text, as NewKey and key files have it.
+func ParseKey(text string) (note.Verifier, error) {
+	v, err := note.NewVerifier(strings.TrimSpace(text))
+	if err != nil {
+		return nil, fmt.Errorf("ledger: no public key: %w", err)
+	}
+	return v, nil
+}
+
+// FollowKeys goes from a key that is trusted along the rotations of a log, in order, to
+// the key that signs now. Rotations before the trusted key's are passed over. Fails with
+// ErrSignature where one after it is not endorsed by the key before.
+func FollowKeys(trusted string, rotations []*KeyRotated) (note.Verifier, error) {
+	key, err := ParseKey(trusted)
+	if err != nil {
+		return nil, err
+	}
+	followed := false
+	for _, r := range rotations {
+		next, err := CheckEndorsement(key, r.Key, r.Endorsement)
+		switch {
+		case err == nil:
+			key, followed = next, true
+		case followed:
+			return nil, err
+		}
+	}
+	return key, nil
+}

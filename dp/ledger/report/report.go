@@ -1,0 +1,132 @@
+// Package report says what a verified ledger means: for an auditor, per job, what was
+// promised, what is spent, what is left, to whom it is private, and what is not covered.
+// The same Report is the text, the JSON and the page that an auditor reads.
+package report
+
+import (
+	"github.com/undertone-fl/undertone/dp/ledger"
+)
+
+// Report is everything that the auditor's page holds. Its JSON names are a format that
+// others read: fields are added, never changed (FORMAT.md).
+type Report struct {
+	Version int    `json:"version"`
+	Ledger  Ledger `json:"ledger"`
+	Jobs    []Job  `json:"jobs"`
+	// NotCovered is what no ledger can show: malicious clients, timing, users with several
+	// accounts, ...
+	NotCovered []string `json:"not_covered"`
+}
+
+// Ledger is the log that the report was computed from.
+type Ledger struct {
+	Origin     string `json:"origin"`
+	Records    int64  `json:"records"`
+	Root       string `json:"root"`       // hex
+	Checkpoint string `json:"checkpoint"` // the signed note
+	Key        string `json:"key"`        // public, that signed it
+	Rotations  int    `json:"key_rotations"`
+	Began      string `json:"began,omitempty"` // RFC 3339, UTC
+	Last       string `json:"last,omitempty"`
+	// Restored are the indices of records at which the cluster went on from a backup.
+	Restored []int64 `json:"restored,omitempty"`
+	Command  string  `json:"verify_command"` // that verifies it
+}
+
+// Job is one job's account.
+type Job struct {
+	Name    string `json:"job"`
+	Method  string `json:"method"`
+	Status  string `json:"status"` // open, closed
+	Created string `json:"created"`
+
+	Unit           string `json:"unit"` // one user, all rounds
+	Adjacency      string `json:"adjacency"`
+	AdjacencyMeans string `json:"adjacency_means"`
+	Trust          Trust  `json:"trust"`
+
+	Delta       float64 `json:"delta"`
+	Population  int     `json:"population"` // n, the round's size: what 1/n is computed with
+	DeltaTimesN float64 `json:"delta_times_n"`
+
+	Cap   Privacy `json:"cap"`
+	Spent Privacy `json:"spent"`
+	Left  Privacy `json:"left"`
+	// FailedAttempts are attempts that released nothing, and FailedSpent what they cost.
+	FailedAttempts int     `json:"failed_attempts"`
+	FailedSpent    Privacy `json:"failed_spent"`
+
+	Rounds      int          `json:"rounds"` // that the job releases in all
+	Released    int          `json:"released"`
+	Attempts    []Attempt    `json:"attempts"`
+	Parameters  []Parameter  `json:"parameters"`
+	Accountants []Accountant `json:"accountants"`      // of what is spent
+	Canary      *Canary      `json:"canary,omitempty"` // the last one on record
+}
+
+// Privacy is an amount of it, in every unit that people use.
+type Privacy struct {
+	NanoRho    uint64  `json:"nano_rho"`
+	Rho        float64 `json:"rho"`
+	Mu         float64 `json:"mu"`                  // of Gaussian DP
+	Epsilon    float64 `json:"epsilon"`             // at the job's delta, under the job's adjacency
+	ReplaceOne float64 `json:"replace_one_epsilon"` // the same under replace-one
+}
+
+// Trust says in words who is trusted with what.
+type Trust struct {
+	Mode       string   `json:"mode"`
+	SeesBefore []string `json:"sees_before_noise"` // who sees what before all of the noise is in it
+	Collude    []string `json:"must_not_collude"`
+}
+
+// Attempt is a row of the table of releases.
+type Attempt struct {
+	Round      int     `json:"round"`
+	Attempt    int     `json:"attempt"`
+	Kind       string  `json:"kind"`
+	Clip       float64 `json:"clip"`  // largest L2 norm, in the method's units
+	Noise      float64 `json:"noise"` // standard deviation that is charged, of the sum, in the same units
+	Multiplier float64 `json:"noise_multiplier"`
+	NMin       int     `json:"n_min"`
+	Members    int     `json:"members"`
+	Sampler    string  `json:"sampler"`
+	Charge     Privacy `json:"charge"`
+	Spent      Privacy `json:"spent_after"`
+	Leaf       int64   `json:"leaf"`     // record of the charge
+	EndLeaf    int64   `json:"end_leaf"` // of the release or failure; -1: none yet
+	Status     string  `json:"status"`
+	Why        string  `json:"why,omitempty"`
+	State      string  `json:"state,omitempty"` // hex
+	Opened     string  `json:"opened"`
+	Ended      string  `json:"ended,omitempty"`
+}
+
+// Parameter is a public parameter, and how it was chosen.
+type Parameter struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	How   string `json:"how"`
+}
+
+// Accountant is one accountant's answer.
+type Accountant struct {
+	Name    string  `json:"name"`
+	Epsilon float64 `json:"epsilon"`
+	Note    string  `json:"note"` // why it differs from the others
+}
+
+// Canary is the last measurement on record.
+type Canary struct {
+	Claimed    float64 `json:"claimed_epsilon"`
+	Lower      float64 `json:"lower_bound_epsilon"`
+	Delta      string  `json:"delta"`
+	Confidence float64 `json:"confidence"`
+	Trials     uint64  `json:"trials"`
+	Passed     bool    `json:"passed"`
+	By         string  `json:"by"`
+	Date       string  `json:"date"`
+}
+
+// New computes the report of a verified history and of its signed checkpoint.
+func New(h *ledger.History, checkpoint []byte) (*Report, error) { panic("report: to be built") }

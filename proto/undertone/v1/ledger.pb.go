@@ -26,7 +26,7 @@ type GetCheckpointRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many records the caller has a checkpoint of; 0: none.
 	LedgerSize uint64 `protobuf:"varint,1,opt,name=ledger_size,json=ledgerSize,proto3" json:"ledger_size,omitempty"`
-	// The checkpoint of as many records or more; 0: as of now, which needs a leader.
+	// The ledger at this index of the log or later; 0: as of now, which needs a leader.
 	MinIndex      uint64 `protobuf:"varint,2,opt,name=min_index,json=minIndex,proto3" json:"min_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -18,10 +18,8 @@ package notary
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -32,7 +30,7 @@ var (
 	// ErrNoLedger says that the cluster has not begun its ledger yet.
 	ErrNoLedger = errors.New("notary: the ledger has not begun")
 	// ErrNoKey says that none of this node's key files has the key.
-	ErrNoKey = errors.New("notary: this node has not the ledger's key")
+	ErrNoKey = errors.New("notary: no key file of this node has the ledger's key")
 )
 
 // Node is the replica whose ledger is shown.
@@ -43,15 +41,12 @@ type Node interface {
 // Notary signs checkpoints. It may be used by many goroutines.
 type Notary struct {
 	node   Node
-	files  []string
+	keys   *Keys
 	signed atomic.Uint64
 	head   atomic.Pointer[Head]
 
-	mu    sync.Mutex // of the next head, and of what follows
-	first Key
-	keys  map[string]Key // by their public halves
-	read  time.Time      // when keys were
-	found map[string]found
+	mu    sync.Mutex       // of the next head, and of what follows
+	found map[string]found // by job
 }
 
 // found is where the attempt of a job that was last looked for is in the log.
@@ -62,71 +57,22 @@ type found struct {
 
 type attempt struct{ round, attempt int }
 
-// Open reads the secret keys in files and returns the node's notary. The files are read
-// again when the ledger's key is none of those known, as after a rotation. Fails with a
-// *KeyError.
+// New returns the notary of a node.
+func New(node Node, keys *Keys) *Notary {
+	return &Notary{node: node, keys: keys, found: make(map[string]found)}
+}
+
+// Open is New with the keys in files. Fails with a *KeyError.
 func Open(node Node, files []string) (*Notary, error) {
-	n := &Notary{node: node, files: files, found: make(map[string]found)}
-	if len(files) == 0 {
-		return nil, ErrNoKey
+	keys, err := LoadKeys(files)
+	if err != nil {
+		return nil, err
 	}
-	return n, n.readFiles()
-}
-
-func (n *Notary) readFiles() error {
-	keys := make(map[string]Key)
-	var first Key
-	for _, file := range n.files {
-		list, err := ReadKeys(file)
-		if err != nil {
-			return err
-		}
-		for _, k := range list {
-			if first.Public == "" {
-				first = k
-			}
-			if k.Origin() != first.Origin() {
-				return &KeyError{file, fmt.Errorf("it is a key of %s, and others are of %s", k.Origin(), first.Origin())}
-			}
-			keys[k.Public] = k
-		}
-	}
-	n.first, n.keys, n.read = first, keys, time.Now()
-	return nil
-}
-
-// First is the first key of the first file: what a ledger begins with, where there is
-// none.
-func (n *Notary) First() (origin, public string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.first.Origin(), n.first.Public
+	return New(node, keys), nil
 }
 
 // Signed is how many checkpoints were signed.
 func (n *Notary) Signed() uint64 { return n.signed.Load() }
-
-// readPause is how often the files are read again for a key that is in none.
-const readPause = time.Second
-
-// key finds a secret key. fresh reads the files again in any case, if it is not known.
-func (n *Notary) key(public string, fresh bool) (Key, error) {
-	k, known := n.keys[public]
-	if known {
-		return k, nil
-	}
-	if !fresh && time.Since(n.read) < readPause {
-		return k, ErrNoKey
-	}
-	n.read = time.Now()
-	if err := n.readFiles(); err != nil {
-		return k, fmt.Errorf("%w: %w", ErrNoKey, err)
-	}
-	if k, known = n.keys[public]; !known {
-		return k, ErrNoKey
-	}
-	return k, nil
-}
 
 // Head is a signed checkpoint, and the ledger that it is of, to be read freely.
 type Head struct {
@@ -172,11 +118,26 @@ func (n *Notary) Head() (*Head, error) {
 	return head, nil
 }
 
+// NotReady says why this node cannot show the ledger; nil if it can.
+func (n *Notary) NotReady() []string {
+	switch _, err := n.Head(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrNoLedger):
+		return []string{"ledger: no leader has begun it"}
+	case errors.Is(err, ErrNoKey):
+		return []string{"ledger: this node has not the ledger's key"}
+	default:
+		return []string{"ledger: " + err.Error()}
+	}
+}
+
 // The kinds of records that are looked for: a record begins with its kind, in one way.
 var (
 	rotationPrefix = []byte(`{"record":"key",`)
 	attemptPrefix  = []byte(`{"record":"attempt",`)
 	jobPrefix      = []byte(`{"record":"job",`)
+	canaryPrefix   = []byte(`{"record":"canary",`)
 )
 
 // next signs a longer log than the last head's.
@@ -209,7 +170,7 @@ func (n *Notary) next(log *ledger.Log, at uint64) (*Head, error) {
 		}
 		h.Key, h.Rotations = e.(*ledger.KeyRotated).Key, append(h.Rotations[:len(h.Rotations):len(h.Rotations)], record)
 	}
-	key, err := n.key(h.Key, false)
+	key, err := n.keys.find(h.Key, readPause)
 	if err != nil {
 		return nil, err
 	}
@@ -287,6 +248,27 @@ func (n *Notary) find(h *Head, job string, a attempt) int64 {
 	return -1
 }
 
+// Canary returns where a measurement was recorded last, whenever that was; -1 if it was
+// not.
+func (h *Head) Canary(m ledger.CanaryMeasured) int64 {
+	m.Stamp = ledger.Stamp{}
+	records := h.Log.Records()
+	for i := len(records) - 1; i >= 0; i-- {
+		if !bytes.HasPrefix(records[i], canaryPrefix) {
+			continue
+		}
+		e, err := ledger.Decode(records[i])
+		if err != nil {
+			continue
+		}
+		c := *e.(*ledger.CanaryMeasured)
+		if c.Stamp = m.Stamp; c == m {
+			return int64(i)
+		}
+	}
+	return -1
+}
+
 // Rotation returns the command that hands the ledger on to the next key. Fails with
 // ErrNoLedger, and with ErrNoKey unless this node has both keys.
 func (n *Notary) Rotation(next string) (rounds.RotateKey, error) {
@@ -294,12 +276,10 @@ func (n *Notary) Rotation(next string) (rounds.RotateKey, error) {
 	if err != nil {
 		return rounds.RotateKey{}, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if _, err := n.key(next, true); err != nil {
+	if _, err := n.keys.find(next, 0); err != nil {
 		return rounds.RotateKey{}, err
 	}
-	key, err := n.key(h.Key, false)
+	key, err := n.keys.find(h.Key, 0)
 	if err != nil {
 		return rounds.RotateKey{}, err
 	}

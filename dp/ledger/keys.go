@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"strings"
 
@@ -47,6 +48,21 @@ func ParseKey(text string) (note.Verifier, error) {
 		return nil, fmt.Errorf("ledger: no public key: %w", err)
 	}
 	return v, nil
+}
+
+// parseKey is ParseKey, with the one text of the key.
+func parseKey(text string) (publicKey, error) {
+	v, err := ParseKey(text)
+	if err != nil {
+		return publicKey{}, err
+	}
+	_, encoded, _ := strings.Cut(strings.TrimSpace(text)[len(v.Name())+1:], "+")
+	bits, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return publicKey{}, fmt.Errorf("ledger: no public key: %w", err)
+	}
+	text, err = note.NewEd25519VerifierKey(v.Name(), bits[1:]) // without its algorithm
+	return publicKey{v, text}, err
 }
 
 // FollowKeys goes from a key that is trusted along the rotations of a log, in order, to

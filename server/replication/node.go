@@ -50,6 +50,9 @@ var (
 	// ErrDiverged says that this node's state differs from the others'. It
 	// serves nobody until its data directory is replaced.
 	ErrDiverged = errors.New("replication: this node's state differs from the others'")
+	// ErrOldMember says that a command was not proposed, as a member's program is of a
+	// release that would halt at it.
+	ErrOldMember = errors.New("replication: a member runs an older release")
 	// ErrStopped says that the node was closed.
 	ErrStopped = errors.New("replication: node stopped")
 	// ErrUnknownNode says that no member has that name.

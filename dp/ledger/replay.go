@@ -57,7 +57,7 @@ func (r *replay) next(e Entry) *Fault {
 				sentinel = is
 			}
 		}
-		return &Fault{r.index, job, clean(err, sentinel), sentinel}
+		return &Fault{r.index, printable(job), clean(err, sentinel), sentinel}
 	}
 	r.index++
 	r.history.Last = e.stamp().Time
@@ -88,7 +88,7 @@ func (r *replay) take(e Entry, job *string) error {
 	case *Restored:
 		return r.restored(e)
 	case *JobCreated:
-		*job = printable(e.Job)
+		*job = e.Job
 		return r.jobCreated(e)
 	}
 	// What is left is of a job.
@@ -105,7 +105,7 @@ func (r *replay) take(e Entry, job *string) error {
 	case *CanaryMeasured:
 		name = e.Job
 	}
-	*job = printable(name)
+	*job = name
 	j := r.jobs[name]
 	if j == nil {
 		return errors.New("there is no such job")

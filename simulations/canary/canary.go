@@ -172,11 +172,12 @@ func (t *tally) tests() []Test {
 	}
 	out = append(out,
 		correlation("rounds", t.rounds),
-		correlation("coordinates", t.coordinates))
+		correlation("coordinates", t.coordinates),
+		t.alignment())
 	for l := range t.d.sigma {
 		out = append(out, t.deviation(l))
 	}
-	return append(out, t.alignment())
+	return out
 }
 
 // bareness is of contributions that have no noise where they carry nothing else.

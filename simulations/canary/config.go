@@ -54,8 +54,8 @@ const (
 	// so close to continuous ones, and rounding adds so little, that the tests'
 	// p-values are right to far below their own size.
 	leastNoise = 1024
-	// mostRounds of a job, as every pair of them is compared.
-	mostRounds = 256
+	// MostRounds of a job: every pair of them is compared.
+	MostRounds = 256
 	mostTrials = 10_000_000
 )
 
@@ -83,8 +83,8 @@ func (c *Config) design() (*design, error) {
 		return nil, fieldError("false-alarm", "%v is not between 0 and 0.5", c.FalseAlarm)
 	case c.Seed != nil && c.Spec.Trust == rounds.TrustCentral:
 		return nil, fieldError("seed", "with central trust the servers draw the noise, and no seed reaches them")
-	case len(c.Spec.Releases) > mostRounds:
-		return nil, fieldError("spec", "%d rounds, of which at most %d can be measured", len(c.Spec.Releases), mostRounds)
+	case len(c.Spec.Releases) > MostRounds:
+		return nil, fieldError("spec", "%d rounds, of which at most %d can be measured", len(c.Spec.Releases), MostRounds)
 	}
 	d := &design{Config: c, views: 1}
 	size, noises := c.Spec.NMin, c.Spec.NMin // contributions, and whose noise is in a view

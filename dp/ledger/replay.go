@@ -154,9 +154,12 @@ func (r *replay) begun(e *Begun) error {
 	if e.Format != Format {
 		return fmt.Errorf("%w: its records have format %d, and this program reads %d", ErrEntry, e.Format, Format)
 	}
-	key, err := parseKey(e.Key)
-	if err != nil || key.text != e.Key || key.Name() != e.Origin {
+	if CheckKey(e.Origin, e.Key) != nil {
 		return fmt.Errorf("%w: the first key is no key of %.64q", ErrSignature, e.Origin)
+	}
+	key, err := parseKey(e.Key)
+	if err != nil {
+		return err
 	}
 	r.keys = append(r.keys, key)
 	r.history.Began = e.Time
@@ -168,10 +171,12 @@ func (r *replay) keyRotated(e *KeyRotated) error {
 		return err
 	}
 	key, err := parseKey(e.Key)
-	if err != nil || key.text != e.Key {
+	switch {
+	case err != nil:
+		return err
+	case key.text != e.Key:
 		return fmt.Errorf("%w: the next key is not written as a key is", ErrSignature)
-	}
-	if key.text == r.keys.signer().text {
+	case key.text == r.keys.signer().text:
 		return errors.New("the next key is the one before")
 	}
 	r.keys = append(r.keys, key)
@@ -352,6 +357,8 @@ func (r *replay) failed(j *jobReplay, e *Failed) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("a failure: %w", err)
+	case !oneLine(e.Why, maxWhy):
+		return fmt.Errorf("%w: why an attempt failed is no line of text", ErrEntry)
 	case e.Members < 0 || e.Members > j.Specification.RoundSize:
 		return fmt.Errorf("a failure with %d contributions, and a round has %d at most", e.Members, j.Specification.RoundSize)
 	}

@@ -144,7 +144,7 @@ func (p *page) parameters(all []Parameter) {
 		values[parameter.How] = append(values[parameter.How], parameter.Name+" "+shorten(parameter.Value))
 	}
 	for _, how := range hows {
-		p.wrap("  - ", "    ", strings.Join(values[how], "; ")+": "+how+".")
+		p.wrap("  - ", "    ", how+": "+strings.Join(values[how], ", ")+".")
 	}
 }
 

@@ -79,11 +79,11 @@ func parameters(j *ledger.Job) []Parameter {
 		Parameter{"adjacency", s.Adjacency.String(), byOperator},
 		Parameter{"trust", s.Trust, byOperator},
 		Parameter{"delta", fmt.Sprintf("%g", s.Delta), byOperator},
-		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed: the most that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose", price.Epsilon)},
+		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed, as the most that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose", price.Epsilon)},
 		Parameter{"n_min", fmt.Sprint(s.NMin), byOperator},
 		Parameter{"round_size", fmt.Sprint(s.RoundSize), byOperator},
 		Parameter{"deadline", fmt.Sprintf("%g s", float64(s.Deadline)/1000), byOperator},
-		Parameter{"lattice", fmt.Sprintf("spacing 2^-%d, modulo 2^%d", s.Lattice.ScaleBits, s.Lattice.ModulusBits), "the spacing fixed in the program, far below any noise; the modulus computed: the least for the sum of a full round"},
+		Parameter{"lattice", fmt.Sprintf("spacing 2^-%d, modulo 2^%d", s.Lattice.ScaleBits, s.Lattice.ModulusBits), "the spacing fixed in the program, far below any noise, and the modulus computed, as the least for the sum of a full round"},
 		Parameter{"initial state", stateZero(j), byLayout},
 	)
 	kinds := make(map[string]bool)
@@ -97,9 +97,9 @@ func parameters(j *ledger.Job) []Parameter {
 		out = append(out,
 			Parameter{"length of " + r.Kind, fmt.Sprint(r.Length), byLayout},
 			Parameter{"clip of " + r.Kind, fmt.Sprintf("%.6g", clip(&m)), clipHow(s)},
-			Parameter{"charge of " + r.Kind, fmt.Sprintf("%.6g rho", r.Charge.Rho()), "computed: shares of the budget, by a schedule of public numbers"},
-			Parameter{"noise of " + r.Kind, fmt.Sprintf("%.6g", deviation(j, &m)), "computed: the least noise that the charge pays for" + noiseOf(s)},
-			Parameter{"largest coordinate of " + r.Kind, fmt.Sprint(r.Largest), "computed from clip and noise: no honest contribution has a larger one"},
+			Parameter{"charge of " + r.Kind, fmt.Sprintf("%.6g rho", r.Charge.Rho()), "computed, as shares of the budget by a schedule of public numbers"},
+			Parameter{"noise of " + r.Kind, fmt.Sprintf("%.6g", deviation(j, &m)), "computed, as the least noise that the charge pays for" + noiseOf(s)},
+			Parameter{"largest coordinate of " + r.Kind, fmt.Sprint(r.Largest), "computed from clip and noise, so that no honest contribution has a larger one"},
 		)
 	}
 	return out
@@ -124,7 +124,7 @@ const amhtLRS = "amht-lrs"
 
 func clipHow(s *ledger.Specification) string {
 	if s.Method == amhtLRS {
-		return "fixed by the method: a device divides its contribution by the norm that it has; the data's scales come from noised histograms that are part of releases, and paid for with them"
+		return "fixed by the method, as a device divides its contribution by the norm that it has; the data's scales come from noised histograms that are part of releases, and paid for with them"
 	}
 	return "fixed in advance"
 }

@@ -86,7 +86,7 @@ func TestTampering(t *testing.T) {
 	}{
 		// The ledger.
 		"no ledger": {func(_ *testing.T, s *service) { s.Ledger = nil },
-			client.ErrLedger, "no ledger to rely on: it shows none", true},
+			client.ErrLedger, "no ledger to rely on: none is shown", true},
 		"a flipped bit in the signature": {shown(func(l *undertonev1.Ledger) { c := l.GetCheckpoint(); c[len(c)-8] ^= 4 }),
 			client.ErrLedger, "not signed with the log's key", true},
 		"a flipped bit in the size": {shown(func(l *undertonev1.Ledger) {
@@ -127,7 +127,7 @@ func TestTampering(t *testing.T) {
 		"truncated, and grown again": {func(t *testing.T, s *service) {
 			s.Ledger = must(s.Ledger.First(s.Ledger.Size() - 1))(t)
 			s.Ledger.Append(&ledger.Failed{Job: "taste", Round: 1, Attempt: 1, Why: "another reason"}, 0)
-		}, client.ErrTwoHistories, "does not extend the 4 records seen before", true},
+		}, client.ErrTwoHistories, "that of 4 records and that of ", true},
 		"a record changed": {func(t *testing.T, s *service) {
 			records := s.Ledger.Records()
 			s.Ledger = must(s.Ledger.First(2))(t)
@@ -135,28 +135,28 @@ func TestTampering(t *testing.T) {
 			c.Charge--
 			s.Ledger.Append(c, 0)
 			s.Ledger.Append(must(ledger.Decode(records[3]))(t), 0)
-		}, client.ErrTwoHistories, "does not extend the 4 records seen before", true},
+		}, client.ErrTwoHistories, "that of 4 records and that of ", true},
 		"a record dropped": {func(t *testing.T, s *service) {
 			records := s.Ledger.Records()
 			s.Ledger = must(s.Ledger.First(2))(t)
 			s.Ledger.Append(must(ledger.Decode(records[3]))(t), 0)
-		}, client.ErrTwoHistories, "does not extend the 4 records seen before", true},
+		}, client.ErrTwoHistories, "that of 4 records and that of ", true},
 		"a flipped bit in the proof": {shown(func(l *undertonev1.Ledger) { flip(l.GetConsistency()[0]) }),
-			client.ErrTwoHistories, "does not extend the 4 records seen before", true},
+			client.ErrTwoHistories, "that of 4 records and that of ", true},
 		"a proof left out": {shown(func(l *undertonev1.Ledger) { l.Consistency = nil }),
-			client.ErrTwoHistories, "does not extend the 4 records seen before", true},
+			client.ErrTwoHistories, "that of 4 records and that of ", true},
 
 		// The reservation.
 		"no reservation": {work(func(w *undertonev1.Work) { w.Reservation = nil }),
-			client.ErrReservation, "none is shown", false},
+			client.ErrReservation, "no record is shown", false},
 		"a flipped bit in the reservation": {work(func(w *undertonev1.Work) { flip(w.GetReservation().GetRecord()) }),
 			client.ErrReservation, "record 4 is another one", false},
 		"a flipped bit in its proof": {work(func(w *undertonev1.Work) { flip(w.GetReservation().GetProof()[0]) }),
 			client.ErrReservation, "record 4 is another one", false},
 		"a reservation that is malformed": {work(func(w *undertonev1.Work) { w.Reservation.Proof[0] = nil }),
-			client.ErrReservation, "none is shown", false},
+			client.ErrReservation, "no record is shown", false},
 		"a reservation out of the ledger": {work(func(w *undertonev1.Work) { w.Reservation.Index = 1 << 63 }),
-			client.ErrReservation, "is not in the log", false},
+			client.ErrReservation, "no record is shown", false},
 		"another kind of record": {func(t *testing.T, s *service) {
 			s.answers(func(out *undertonev1.PollResponse) {
 				out.Work[0].Reservation = must(s.Ledger.Reservation(1))(t)
@@ -545,5 +545,71 @@ func TestKilledWhileItWitnesses(t *testing.T) {
 	}
 	if remembered < 3 || forgot < 1 {
 		t.Errorf("killed %d times before it was remembered, and %d times after", forgot, remembered)
+	}
+}
+
+// TestCompare: who keeps to one of two histories finds out from anybody's checkpoint of
+// the other, and from no checkpoint of its own.
+func TestCompare(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	note := func(d *client.Device) []byte { return []byte(must(d.Status())(t).Ledger.Note) }
+	ann, bob, eve := open(t, s.config(t.TempDir(), "ann")), open(t, s.config(t.TempDir(), "bob")), open(t, s.config(t.TempDir(), "eve"))
+	sync := func() {
+		t.Helper()
+		for _, d := range []*client.Device{ann, bob, eve} {
+			if _, err := d.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sync()
+	early := note(ann)
+	s.Begin("taste")
+	sync()
+	common := note(ann)
+	s.Fork("eve")
+	s.Fail("taste") // one more record
+	sync()
+	for name, theirs := range map[string][]byte{"an early one": early, "one before the fork": common, "bob's": note(bob), "her own": note(ann)} {
+		if err := ann.Compare(t.Context(), theirs); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A rotation later, and while the ledger grows.
+	if err := s.Ledger.Rotate(true); err != nil {
+		t.Fatal(err)
+	}
+	grown := 0
+	s.answers(func(*undertonev1.PollResponse) {
+		if grown++; grown < 4 {
+			s.Ledger.Append(&ledger.Failed{Job: "taste"}, 0)
+		}
+	})
+	if err := ann.Compare(t.Context(), note(ann)); err != nil {
+		t.Error(err)
+	}
+	s.answers(nil)
+
+	other := must(contract.NewLedger())(t)
+	for name, theirs := range map[string][]byte{"another ledger's": must(other.Note())(t), "nothing": nil, "text": []byte("none\n")} {
+		if err := bob.Compare(t.Context(), theirs); !errors.Is(err, client.ErrLedger) || errors.Is(err, client.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := open(t, client.Config{Dir: t.TempDir(), Offline: true}).Compare(t.Context(), common); !errors.Is(err, client.ErrClosed) {
+		t.Errorf("offline: %v", err)
+	}
+	theirs := note(eve)
+	for range 2 {
+		if err := bob.Compare(t.Context(), theirs); !errors.Is(err, client.ErrTwoHistories) {
+			t.Errorf("%v", err)
+		}
+	}
+	if st := must(bob.Status())(t).Ledger; st.Fork == nil || st.Fork.Note != string(theirs) {
+		t.Errorf("%+v", st)
+	}
+	if _, err := bob.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
+		t.Errorf("%v", err)
 	}
 }

@@ -126,7 +126,6 @@ func (s *syncing) run(wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	s.index = max(s.index, answer.GetIndex())
 	offered := map[attemptKey]bool{}
 	for _, w := range answer.GetWork() {
 		offered[attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}] = true
@@ -195,6 +194,9 @@ func (s *syncing) look(wait time.Duration) (*undertonev1.PollResponse, error) {
 		}
 		return err
 	})
+	if err == nil {
+		s.index = max(s.index, answer.GetIndex())
+	}
 	if seen != before.Ledger {
 		next := before.clone()
 		next.Ledger = seen

@@ -79,6 +79,9 @@
 //     not relied on, and asked for again (ErrBackwards).
 //   - The first key, if none is pinned: Config.LedgerKey.
 //
+// TAMPERING.md lists what servers can try, and what the device says. A check of a ledger
+// of 100,000 records takes less than 2 KB of an answer (BenchmarkCheck).
+//
 // # Policy
 //
 // A directory belongs to one identity and, while it is open, to one Device.

@@ -216,7 +216,7 @@ func (w *witnessed) reserves(work *undertonev1.Work, spec *jobSpec, own accounti
 	record := work.GetReservation().GetRecord()
 	index := work.GetReservation().GetIndex()
 	if !ok || len(record) == 0 || index > math.MaxInt64 {
-		return fmt.Errorf("%w: no record is shown", ErrReservation)
+		return fmt.Errorf("%w: no record with its proof is shown", ErrReservation)
 	}
 	if err := w.checkpoint.Includes(record, int64(index), proof); err != nil {
 		return fmt.Errorf("%w: %w", ErrReservation, err)

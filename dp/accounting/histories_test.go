@@ -62,13 +62,13 @@ func drawHistory(r *rand.Rand) *history {
 type answers struct {
 	ledger float64 // nano-rho, each charge rounded up, read as one Gaussian
 	gdp    float64
-	pld    float64
+	pld    float64 // 0 where it was not computed
 	rdp    float64
 	tight  float64 // the ledger's sum as zCDP of whatever mechanisms, best known conversion
 	plain  float64 // rho + 2 sqrt(rho ln 1/delta)
 }
 
-func (h *history) answers(t testing.TB) (a answers, spent accounting.NanoRho) {
+func (h *history) answers(t testing.TB, withPLD bool) (a answers, spent accounting.NanoRho) {
 	t.Helper()
 	filter := accounting.Filter{Budget: math.MaxUint64}
 	for _, e := range h.attempts {
@@ -82,7 +82,10 @@ func (h *history) answers(t testing.TB) (a answers, spent accounting.NanoRho) {
 	a.tight = must(spent.Epsilon(h.delta))
 	a.plain = must(spent.SimpleEpsilon(h.delta))
 	e := h.events()
-	a.gdp, a.pld, a.rdp = byGDP(e, h.delta), byPLD(e, h.delta), byRDP(e, h.delta)
+	a.gdp, a.rdp = byGDP(e, h.delta), byRDP(e, h.delta)
+	if withPLD {
+		a.pld = byPLD(e, h.delta)
+	}
 	return a, spent
 }
 
@@ -95,6 +98,8 @@ const (
 	latticeSlack = 2e-5
 	// pldSlack: the PLD's grid adds up to 10^-4 of the variance of the loss.
 	pldSlack = 1e-3
+	// pldEvery is how many histories share a PLD, which takes nearly all of the time.
+	pldEvery = 2
 )
 
 // TestAccountantsAgree holds, over 1,000 pinned histories, that the accountants are
@@ -104,6 +109,7 @@ const (
 //	                rounds each charge up to a nano-rho: mu^2 grows by less than 2e-9
 //	                for each attempt, and by nothing else.
 //	GDP ~ PLD       Both are exact for Gaussian noise; the PLD's grid adds a little.
+//	                (Every second history.)
 //	GDP <= RDP      An RDP curve forgets what a trade-off function knows, and so does
 //	                zCDP, whose curve is the same line. RDP is taken at orders 10 %
 //	                apart, zCDP at the best: so RDP is at most a percent above it.
@@ -121,7 +127,7 @@ func TestAccountantsAgree(t *testing.T) {
 	var worst answers // over GDP
 	for i := range 1000 {
 		h := drawHistory(r)
-		a, spent := h.answers(t)
+		a, spent := h.answers(t, i%pldEvery == 0)
 		n := float64(len(h.attempts))
 
 		mu := must(accounting.GDP(h.events()))
@@ -132,7 +138,7 @@ func TestAccountantsAgree(t *testing.T) {
 		if rho := spent.Rho(); !(rho >= mu*mu/2*(1-latticeSlack) && rho <= mu*mu/2+1e-9*n) {
 			t.Errorf("history %d: rho %v, mu^2/2 %v", i, rho, mu*mu/2)
 		}
-		if !(a.pld >= a.gdp*(1-1e-9) && a.pld <= a.gdp*(1+pldSlack)+1e-9) {
+		if i%pldEvery == 0 && !(a.pld >= a.gdp*(1-1e-9) && a.pld <= a.gdp*(1+pldSlack)+1e-9) {
 			t.Errorf("history %d: PLD %v, GDP %v", i, a.pld, a.gdp)
 		}
 		if !(a.gdp <= a.rdp*(1+latticeSlack) && a.ledger <= a.tight && a.tight <= a.plain && a.rdp <= a.plain) {

@@ -1,6 +1,8 @@
 package rounds
 
 import (
+	"unicode/utf8"
+
 	"github.com/undertone-fl/undertone/dp/ledger"
 )
 
@@ -31,9 +33,10 @@ type CloseJob struct {
 	Job string
 }
 
-// RecordCanary puts a measurement of a job's noise on record.
+// RecordCanary puts a measurement of a job's noise on record. To put the job's last one
+// there again is no error.
 type RecordCanary struct {
-	Measured ledger.CanaryMeasured
+	Measured ledger.CanaryMeasured // but for its Stamp
 }
 
 func (BeginLedger) command()  {}
@@ -43,4 +46,97 @@ func (RecordCanary) command() {}
 
 // Ledger returns the ledger, nil where none was begun. It may be read until the next
 // command, and its Clip for ever.
-func (m *Machine) Ledger() *ledger.Log { panic("rounds: to be built") }
+func (m *Machine) Ledger() *ledger.Log { return m.ledger }
+
+// record appends to the ledger, if there is one.
+func (m *Machine) record(e ledger.Entry) {
+	if m.ledger == nil {
+		return
+	}
+	index, record := m.ledger.Append(e, m.at)
+	m.effect.record(index+1, record)
+}
+
+func (m *Machine) beginLedger(c BeginLedger) *Refusal {
+	switch {
+	case !validKey(c.Origin, c.Key):
+		return refuse(Malformed, "%.64q is no key of %.64q", c.Key, c.Origin)
+	case m.ledger != nil && m.origin != c.Origin:
+		return refuse(Malformed, "the ledger of %s has begun", m.origin)
+	case m.ledger != nil:
+		return nil
+	}
+	m.ledger, m.origin, m.key = new(ledger.Log), c.Origin, c.Key
+	m.record(&ledger.Begun{Origin: c.Origin, Key: c.Key, Format: ledger.Format})
+	if m.era > 0 {
+		m.record(&ledger.Restored{Era: m.era})
+	}
+	for _, name := range m.Jobs() {
+		j := m.jobs[name]
+		var first Digest
+		if j.released == 0 {
+			first = j.latest.Digest
+		}
+		for e := range j.history(first) {
+			m.record(e)
+		}
+	}
+	return nil
+}
+
+func (m *Machine) rotateKey(c RotateKey) *Refusal {
+	switch {
+	case m.ledger == nil:
+		return refuse(Malformed, "there is no ledger")
+	case c.Key == m.key:
+		return nil
+	case !m.endorsed(c.Key, c.Endorsement):
+		return refuse(Malformed, "key %.64q is not endorsed by the ledger's", c.Key)
+	}
+	m.key = c.Key
+	m.record(&ledger.KeyRotated{Key: c.Key, Endorsement: c.Endorsement})
+	return nil
+}
+
+func (m *Machine) recordCanary(c RecordCanary) *Refusal {
+	measured := c.Measured
+	measured.Stamp = ledger.Stamp{}
+	j, refusal := m.job(measured.Job)
+	switch {
+	case refusal != nil:
+		return refusal
+	case m.ledger == nil:
+		return refuse(Malformed, "there is no ledger")
+	case measured.Check() != nil:
+		return refuse(Malformed, "%v", measured.Check())
+	case j.canary == measured:
+		return nil
+	}
+	j.canary = measured
+	m.record(&measured)
+	return nil
+}
+
+// Bounds of what the ledger takes from outside.
+const (
+	maxKey         = 512  // bytes
+	maxEndorsement = 2048 // bytes
+)
+
+// validKey reports whether a key is one of the log's, as its records have it.
+func validKey(origin, key string) bool {
+	return len(key) <= maxKey && ledger.CheckKey(origin, key) == nil
+}
+
+// endorsed reports whether the key that signs now hands on to the next.
+func (m *Machine) endorsed(next, endorsement string) bool {
+	if !validKey(m.origin, next) || len(endorsement) > maxEndorsement || !utf8.ValidString(endorsement) {
+		return false
+	}
+	key, err := ledger.ParseKey(m.key)
+	if err != nil {
+		return false
+	}
+	_, err = ledger.CheckEndorsement(key, next, endorsement)
+	return err == nil
+}

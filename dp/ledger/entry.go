@@ -7,6 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/accounting"
@@ -14,6 +18,9 @@ import (
 
 // Entry is one event: what a record of the log says.
 type Entry interface {
+	// At is its time, as Stamp has it.
+	At() int64
+
 	kind() string
 	stamp() *Stamp
 }
@@ -22,14 +29,20 @@ type Entry interface {
 type Stamp struct {
 	Kind string `json:"record"`
 	// Time is when it was proposed, in milliseconds since 1970, by the clock of
-	// the server that led; never earlier than the record before.
+	// the server that proposed it; never earlier than the record before.
 	Time int64 `json:"time_ms"`
 }
+
+// At returns the time.
+func (s *Stamp) At() int64 { return s.Time }
 
 func (s *Stamp) stamp() *Stamp { return s }
 
 // Digest is a SHA-256 sum, in hexadecimal digits as text.
 type Digest [sha256.Size]byte
+
+// Format is that of the records that this package writes and reads (FORMAT.md).
+const Format = 1
 
 // Begun is a log's first record.
 type Begun struct {
@@ -48,7 +61,8 @@ type KeyRotated struct {
 }
 
 // JobCreated fixes a job's public parameters: the specification, whose bytes a
-// bundle has beside the records, and the state before the first release.
+// bundle has beside the records, and the state before the first release: zero where
+// the ledger began after that, and nobody knew any more.
 type JobCreated struct {
 	Stamp
 	Job           string             `json:"job"`
@@ -139,6 +153,28 @@ type CanaryMeasured struct {
 	Trials     uint64 `json:"trials"`
 	Passed     bool   `json:"passed"`      // every test of the measurement
 	Measured   int64  `json:"measured_ms"` // when, in milliseconds since 1970
+}
+
+// maxBy bounds CanaryMeasured.By.
+const maxBy = 256 // bytes
+
+// Check returns an error that wraps ErrEntry if a measurement is none that can be put on
+// record. Whether there is such a job is for others to say.
+func (c *CanaryMeasured) Check() error {
+	delta, err := strconv.ParseFloat(c.Delta, 64)
+	switch {
+	case c.By == "" || len(c.By) > maxBy || !utf8.ValidString(c.By) || strings.ContainsFunc(c.By, unicode.IsControl):
+		return fmt.Errorf("%w: a measurement by nobody: want one line of 1 to %d bytes", ErrEntry, maxBy)
+	case err != nil || !(delta > 0 && delta < 1) || len(c.Delta) > 32:
+		return fmt.Errorf("%w: a measurement at delta %.32q", ErrEntry, c.Delta)
+	case c.Confidence == 0 || c.Confidence >= 1_000_000:
+		return fmt.Errorf("%w: a measurement of confidence %d ppm", ErrEntry, c.Confidence)
+	case c.Trials == 0:
+		return fmt.Errorf("%w: a measurement without trials", ErrEntry)
+	case c.Measured < 0:
+		return fmt.Errorf("%w: a measurement before 1970", ErrEntry)
+	}
+	return nil
 }
 
 func (*Begun) kind() string          { return "ledger" }

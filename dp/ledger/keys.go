@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,6 +15,25 @@ import (
 // secret one for note.NewSigner, the public one for note.NewVerifier.
 func NewKey(origin string) (secret, public string, err error) {
 	return note.GenerateKey(rand.Reader, origin)
+}
+
+// ParseSecret reads a secret key: one line of text, as NewKey and key files have it.
+// Returns what signs with it, and its public half. The error has nothing of the text.
+func ParseSecret(text string) (s note.Signer, public string, err error) {
+	text = strings.TrimSpace(text)
+	if s, err = note.NewSigner(text); err != nil {
+		return nil, "", errors.New("ledger: no secret key")
+	}
+	// PRIVATE+KEY+name+hash+data, and data is the algorithm and the seed: all Ed25519,
+	// or it would be no signer.
+	fields := strings.SplitN(text, "+", 5)
+	data, err := base64.StdEncoding.DecodeString(fields[4])
+	if err != nil || len(data) != 1+ed25519.SeedSize {
+		return nil, "", errors.New("ledger: no secret key")
+	}
+	seed := ed25519.NewKeyFromSeed(data[1:])
+	public, err = note.NewEd25519VerifierKey(s.Name(), seed.Public().(ed25519.PublicKey))
+	return s, public, err
 }
 
 // endorsement is the text by which a key hands on to the next.
@@ -47,6 +69,31 @@ func ParseKey(text string) (note.Verifier, error) {
 		return nil, fmt.Errorf("ledger: no public key: %w", err)
 	}
 	return v, nil
+}
+
+// CheckKey checks that text is a public key of a log, written as its records have it:
+// one key has one text.
+func CheckKey(origin, text string) error {
+	key, err := parseKey(text)
+	if err == nil && (key.text != text || key.Name() != origin) {
+		err = fmt.Errorf("ledger: no public key of %.64q, as records have it", origin)
+	}
+	return err
+}
+
+// parseKey is ParseKey, with the one text of the key.
+func parseKey(text string) (publicKey, error) {
+	v, err := ParseKey(text)
+	if err != nil {
+		return publicKey{}, err
+	}
+	_, encoded, _ := strings.Cut(strings.TrimSpace(text)[len(v.Name())+1:], "+")
+	bits, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return publicKey{}, fmt.Errorf("ledger: no public key: %w", err)
+	}
+	text, err = note.NewEd25519VerifierKey(v.Name(), bits[1:]) // without its algorithm
+	return publicKey{v, text}, err
 }
 
 // FollowKeys goes from a key that is trusted along the rotations of a log, in order, to

@@ -23,6 +23,9 @@ type Config struct {
 	APIHost   string `json:"api_host"`  // host:port where clients reach API, for others to be told
 
 	Identity identity.Files `json:"identity"`
+	// LedgerKeys are files of secret keys of the cluster's ledger, see notary.LoadKeys:
+	// the same on every node. With the first a new cluster begins its ledger.
+	LedgerKeys []string `json:"ledger_keys"`
 
 	Expect  int      `json:"bootstrap_expect"` // form a new cluster of so many nodes; 0: join one
 	Peers   []string `json:"peers"`            // node addresses to form a cluster with, or to join
@@ -87,6 +90,8 @@ func (c *Config) complete() error {
 		return wrong("data_dir", "missing")
 	case c.Identity.Certificate == "" || c.Identity.Key == "" || c.Identity.Authority == "":
 		return wrong("identity", "a certificate, a key and an authority are needed")
+	case len(c.LedgerKeys) == 0:
+		return wrong("ledger_keys", "missing: the file of the ledger's secret key, the same on every node (undertone audit key generate makes one)")
 	case c.Expect < 0:
 		return wrong("bootstrap_expect", "%d is negative", c.Expect)
 	case c.Expect > 1 && len(c.Peers) == 0:

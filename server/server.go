@@ -6,6 +6,7 @@
 //	replication  the state machine of package rounds, the same on every node
 //	ingest       contributions, added up and committed in batches
 //	driver       what the leader does: open, close, advance, release
+//	notary       the ledger under signed checkpoints
 //	service      grpc for clients, operators and auditors
 //	board        what is open, for all who wait for it
 //	operate      /livez, /readyz, /metrics, traces
@@ -39,6 +40,7 @@ import (
 	"github.com/undertone-fl/undertone/server/driver"
 	"github.com/undertone-fl/undertone/server/ingest"
 	"github.com/undertone-fl/undertone/server/metrics"
+	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/operate"
 	"github.com/undertone-fl/undertone/server/replication"
 	"github.com/undertone-fl/undertone/server/service"
@@ -49,6 +51,7 @@ type Server struct {
 	config Config
 	log    *slog.Logger
 	bearer *identity.Bearer
+	keys   *notary.Keys
 
 	api, http net.Listener // http is nil if it is off
 	nodeAddr  string
@@ -59,11 +62,12 @@ type Server struct {
 	board   *board.Board
 	ingest  *ingest.Ingest
 	driver  *driver.Driver
+	notary  *notary.Notary
 	service *service.Service
 	metrics *metrics.Metrics
 	traces  operate.Traces
 
-	stopping atomic.Bool
+	assembled, stopping atomic.Bool
 }
 
 // New opens the data directory and the listeners, so that what is wrong with
@@ -80,6 +84,10 @@ func New(c Config) (_ *Server, err error) {
 	if err := c.nameAfter(bearer.Identity()); err != nil {
 		return nil, err
 	}
+	keys, err := notary.LoadKeys(c.LedgerKeys)
+	if err != nil {
+		return nil, &ConfigError{"ledger_keys", err.Error()}
+	}
 	most, err := connections(openFiles())
 	if err != nil {
 		return nil, &ConfigError{"api", err.Error()}
@@ -90,7 +98,7 @@ func New(c Config) (_ *Server, err error) {
 			os.Exit(1)
 		}
 	}
-	s := &Server{config: c, log: c.Logger.With("node", c.Name), bearer: bearer, connections: most, traces: operate.NoTraces()}
+	s := &Server{config: c, log: c.Logger.With("node", c.Name), bearer: bearer, keys: keys, connections: most, traces: operate.NoTraces()}
 	if c.Traces != "" {
 		if s.traces, err = operate.NewTraces(context.Background(), c.Traces, c.Name, c.Version); err != nil {
 			return nil, &ConfigError{"traces", err.Error()}
@@ -153,6 +161,7 @@ func New(c Config) (_ *Server, err error) {
 	}
 
 	s.assemble(s.node)
+	s.assembled.Store(true)
 	return s, nil
 }
 
@@ -170,6 +179,8 @@ func (s *Server) assemble(n replica) {
 	s.metrics.WatchLog(s.node.Stats)
 	tracer := s.traces.Provider.Tracer("github.com/undertone-fl/undertone/server")
 	s.board = board.New(n)
+	s.notary = notary.New(n, s.keys)
+	s.metrics.WatchLedger(s.notary)
 	s.ingest = ingest.New(n, ingest.Config{Limit: c.Inflight, Logger: s.log, Metrics: s.metrics, Tracer: tracer})
 	s.driver = driver.New(n, s.board, driver.Config{Logger: s.log, Metrics: s.metrics, Tracer: tracer})
 	var options []grpc.ServerOption
@@ -177,7 +188,7 @@ func (s *Server) assemble(n replica) {
 		options = append(options, grpc.StatsHandler(otelgrpc.NewServerHandler(
 			otelgrpc.WithTracerProvider(s.traces.Provider), otelgrpc.WithPropagators(propagation.TraceContext{}))))
 	}
-	s.service = service.New(n, s.board, s.ingest, service.Config{
+	s.service = service.New(n, s.board, s.ingest, s.notary, service.Config{
 		Name:        c.Name,
 		Credentials: grpctls.Server(s.bearer, identity.Client, identity.Operator, identity.Auditor),
 		ClientRate:  c.ClientRate,
@@ -293,8 +304,11 @@ func (s *Server) NotReady() []string {
 }
 
 func (s *Server) ownNotReady() []string {
-	if s.stopping.Load() {
+	switch {
+	case s.stopping.Load():
 		return []string{"server: stopping"}
+	case !s.assembled.Load(): // others ask as soon as the node is open
+		return []string{"server: starting"}
 	}
-	return nil
+	return s.notary.NotReady()
 }

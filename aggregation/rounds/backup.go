@@ -1,6 +1,10 @@
 package rounds
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/undertone-fl/undertone/dp/ledger"
+)
 
 // A state that is taken from a backup is older than what was seen of it: after
 // the backup attempts were opened, and clients may have contributed to them. Each
@@ -9,12 +13,6 @@ import "fmt"
 const (
 	eraAttempts = 1_000_000 // above maxAttempts
 	maxEra      = 2000      // so that an attempt's number fits an int of 32 bits
-)
-
-// Why attempts fail that were open in a backup.
-const (
-	notInBackup = "a backup leaves out what an open attempt had collected"
-	restored    = "the state was restored from a backup"
 )
 
 // Backup returns what of a snapshot may be taken out of a cluster. Attempts that
@@ -26,7 +24,7 @@ func Backup(s *Snapshot) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.abandon(notInBackup)
+	m.abandon(whyNotInBackup)
 	return m.Snapshot(), nil
 }
 
@@ -35,8 +33,9 @@ func Backup(s *Snapshot) (*Snapshot, error) {
 // failed, every job is paused, and the numbers of further attempts are above all
 // that the old cluster can have opened. What it spent and released after the
 // snapshot nobody here can know: a job of which that may be wants a person's
-// decision.
-func Anew(s *Snapshot) (*Snapshot, error) {
+// decision. The ledger goes on with a record that says so, of the time at, in
+// milliseconds since 1970.
+func Anew(s *Snapshot, at int64) (*Snapshot, error) {
 	m, err := Restore(s)
 	if err != nil {
 		return nil, err
@@ -45,7 +44,9 @@ func Anew(s *Snapshot) (*Snapshot, error) {
 		return nil, fmt.Errorf("rounds: restored %d times, and no more", maxEra)
 	}
 	m.era++
-	m.abandon(restored)
+	m.at = at
+	m.abandon(whyRestored)
+	m.record(&ledger.Restored{Era: m.era})
 	for _, j := range m.jobs {
 		j.era = m.era
 		j.runs, j.until = false, 0
@@ -55,13 +56,14 @@ func Anew(s *Snapshot) (*Snapshot, error) {
 
 // abandon fails every open attempt and forgets what it had collected.
 func (m *Machine) abandon(why string) {
-	for _, j := range m.jobs {
+	for _, name := range m.Jobs() {
+		j := m.jobs[name]
 		if !j.isOpen() {
 			continue
 		}
-		j.fail(why)
 		a := j.last()
 		a.Members, a.Sum = 0, Digest{}
 		j.members.Clear()
+		m.fail(j, why)
 	}
 }

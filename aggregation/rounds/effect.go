@@ -25,6 +25,13 @@ func (e *effect) attempt(word string, a *Attempt) {
 	e.numbers(uint64(a.Round), uint64(a.Attempt))
 }
 
+// record is a record of the ledger, the size-th.
+func (e *effect) record(size int64, record []byte) {
+	e.word("record")
+	e.numbers(uint64(size))
+	e.digest(sha256.Sum256(record))
+}
+
 // refusal makes r the effect.
 func (e *effect) refusal(r *Refusal) {
 	*e = (*e)[:0]

@@ -3,7 +3,6 @@ package rounds
 import (
 	"cmp"
 	"crypto/sha256"
-	"fmt"
 	"slices"
 	"strings"
 	"unicode"
@@ -12,6 +11,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
 )
 
 // maxAttempts bounds a job's attempts, which are all kept, with why they failed: it
@@ -27,11 +27,14 @@ type job struct {
 	runs  bool // whether there was a Run, and not with NoRound since
 	until int  // the last round that may be opened if it runs; 0: all
 
+	closed bool // for good
+
 	released int
 	latest   Blob
 	filter   accounting.Filter
 	attempts []Attempt
-	era      int // the machine's
+	era      int                   // the machine's
+	canary   ledger.CanaryMeasured // the last one on record, without its stamp
 
 	// Of the open attempt. Once it is closed, sum never changes: it is dropped,
 	// not used again, and so may be shared.
@@ -56,6 +59,8 @@ func (j *job) state() JobState {
 	switch {
 	case j.finished():
 		return Finished
+	case j.closed:
+		return JobClosed
 	case !j.isOpen() && (len(j.attempts) >= maxAttempts || j.next().Charge > j.filter.Remaining()):
 		return Exhausted
 	case j.paused():
@@ -119,6 +124,8 @@ func (j *job) attempt(round, attempt int) (*Attempt, *Refusal) {
 		return nil, refuse(WrongRound, "%v: %v is open", key, *j.last())
 	case j.finished():
 		return nil, refuse(WrongRound, "%v: the job is finished", key)
+	case j.closed:
+		return nil, refuse(WrongRound, "%v: the job is closed", key)
 	}
 	if next := j.next(); round != next.Round || attempt != next.Attempt {
 		return nil, refuse(WrongRound, "%v: %v comes next", key, next)
@@ -136,6 +143,8 @@ func (j *job) open(round, attempt int) *Refusal {
 		return a.over()
 	case j.finished() && refusal.Reason == WrongRound:
 		return refuse(NotRunning, "all %d rounds are released", j.released)
+	case j.closed && refusal.Reason == WrongRound:
+		return refuse(NotRunning, "the job is closed")
 	case refusal.Reason != NotOpen:
 		return refusal
 	case j.state() == Paused:
@@ -158,13 +167,9 @@ func (j *job) open(round, attempt int) *Refusal {
 // sumSize is the size of a packed sum of the open attempt, in bytes.
 func (j *job) sumSize() int64 { return int64(len(j.sum)) * int64(j.spec.Width()) }
 
-// close ends collecting.
+// close ends collecting, with enough members.
 func (j *job) close() {
 	a := j.last()
-	if a.Members < j.spec.NMin {
-		j.fail(fmt.Sprintf("%d contributions of %d", a.Members, j.spec.NMin))
-		return
-	}
 	j.spec.Lattice.Reduce(j.sum)
 	a.Phase = Closed
 	a.Sum = sumDigest(j.sum, j.spec.Width())

@@ -1,6 +1,10 @@
 package rounds
 
 import (
+	"strconv"
+	"strings"
+	"unicode"
+
 	"github.com/undertone-fl/undertone/dp/ledger"
 )
 
@@ -31,9 +35,10 @@ type CloseJob struct {
 	Job string
 }
 
-// RecordCanary puts a measurement of a job's noise on record.
+// RecordCanary puts a measurement of a job's noise on record. To put the job's last one
+// there again is no error.
 type RecordCanary struct {
-	Measured ledger.CanaryMeasured
+	Measured ledger.CanaryMeasured // but for its Stamp
 }
 
 func (BeginLedger) command()  {}
@@ -43,4 +48,127 @@ func (RecordCanary) command() {}
 
 // Ledger returns the ledger, nil where none was begun. It may be read until the next
 // command, and its Clip for ever.
-func (m *Machine) Ledger() *ledger.Log { panic("rounds: to be built") }
+func (m *Machine) Ledger() *ledger.Log { return m.ledger }
+
+// record appends to the ledger, if there is one.
+func (m *Machine) record(e ledger.Entry) {
+	if m.ledger == nil {
+		return
+	}
+	index, record := m.ledger.Append(e, m.at)
+	m.effect.record(index+1, record)
+}
+
+// recordFormat is ledger.Begun.Format.
+const recordFormat = 1
+
+func (m *Machine) beginLedger(c BeginLedger) *Refusal {
+	switch name, ok := keyName(c.Key); {
+	case !ok || name != c.Origin:
+		return refuse(Malformed, "key %.64q is no key of %.64q", c.Key, c.Origin)
+	case m.ledger != nil && m.origin() != c.Origin:
+		return refuse(Malformed, "the ledger of %s has begun", m.origin())
+	case m.ledger != nil:
+		return nil
+	}
+	m.ledger, m.key = new(ledger.Log), c.Key
+	m.record(&ledger.Begun{Origin: c.Origin, Key: c.Key, Format: recordFormat})
+	if m.era > 0 {
+		m.record(&ledger.Restored{Era: m.era})
+	}
+	for _, name := range m.Jobs() {
+		j := m.jobs[name]
+		var first Digest
+		if j.released == 0 {
+			first = j.latest.Digest
+		}
+		for e := range j.history(first) {
+			m.record(e)
+		}
+	}
+	return nil
+}
+
+func (m *Machine) origin() string {
+	name, _ := keyName(m.key)
+	return name
+}
+
+func (m *Machine) rotateKey(c RotateKey) *Refusal {
+	switch {
+	case m.ledger == nil:
+		return refuse(Malformed, "there is no ledger")
+	case c.Key == m.key:
+		return nil
+	case !endorsed(m.key, c.Key, c.Endorsement):
+		return refuse(Malformed, "key %.64q is not endorsed by the ledger's", c.Key)
+	}
+	m.key = c.Key
+	m.record(&ledger.KeyRotated{Key: c.Key, Endorsement: c.Endorsement})
+	return nil
+}
+
+func (m *Machine) recordCanary(c RecordCanary) *Refusal {
+	measured := c.Measured
+	measured.Stamp = ledger.Stamp{}
+	j, refusal := m.job(measured.Job)
+	switch {
+	case refusal != nil:
+		return refusal
+	case m.ledger == nil:
+		return refuse(Malformed, "there is no ledger")
+	case !validCanary(&measured):
+		return refuse(Malformed, "a measurement with a figure that is out of range, or a name that is not one line")
+	case j.canary == measured:
+		return nil
+	}
+	j.canary = measured
+	m.record(&measured)
+	return nil
+}
+
+// Bounds of what the ledger takes from outside.
+const (
+	maxKey         = 512
+	maxEndorsement = 2048
+	maxBy          = 256
+	maxDelta       = 32
+	maxFigure      = 1 << 53 // what every reader of JSON can read
+	million        = 1_000_000
+)
+
+// keyName returns the name of a public key, false if it is none.
+func keyName(key string) (name string, ok bool) {
+	if len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return "", false
+	}
+	v, err := ledger.ParseKey(key)
+	if err != nil {
+		return "", false
+	}
+	return v.Name(), true
+}
+
+// endorsed reports whether a key hands on to the next.
+func endorsed(key, next, endorsement string) bool {
+	if _, ok := keyName(next); !ok || len(endorsement) > maxEndorsement {
+		return false
+	}
+	v, err := ledger.ParseKey(key)
+	if err != nil {
+		return false
+	}
+	_, err = ledger.CheckEndorsement(v, next, endorsement)
+	return err == nil
+}
+
+// validCanary reports whether the figures are such as a measurement can have, and
+// readers of JSON can read.
+func validCanary(c *ledger.CanaryMeasured) bool {
+	delta, err := strconv.ParseFloat(c.Delta, 64)
+	return err == nil && delta > 0 && delta < 1 && len(c.Delta) <= maxDelta &&
+		validLine(c.By) && len(c.By) <= maxBy &&
+		max(c.Claimed, c.Lower, c.Trials) <= maxFigure &&
+		c.Trials > 0 && c.Confidence > 0 && c.Confidence < million &&
+		c.Measured >= 0 && c.Measured <= maxFigure
+}

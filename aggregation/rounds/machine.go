@@ -2,10 +2,12 @@ package rounds
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/undertone-fl/undertone/dp/ledger"
 )
 
 // Machine is the state of all jobs. It serves one goroutine at a time.
@@ -15,7 +17,11 @@ type Machine struct {
 	staged  staging // for jobs to be created
 	era     int     // how often the state was taken from a backup
 
+	ledger *ledger.Log // nil until it begins
+	key    string      // that signs its checkpoints, public
+
 	// Of the command being applied, here so that nothing is allocated anew.
+	at     int64 // when it was proposed, by somebody's clock: for the ledger alone
 	effect effect
 	batch  roaring.Bitmap
 }
@@ -31,10 +37,13 @@ func NewMachine() *Machine {
 // Apply performs a command, or refuses it with a *Refusal. The effect is the
 // digest of everything that the command changed, in a canonical form: two
 // machines that applied the same commands with the same effects hold the same
-// state. A refusal has an effect too, its reason and figures. The machine keeps
-// none of the command's memory.
+// state and ledger. A refusal has an effect too, its reason and figures. The machine
+// keeps none of the command's memory.
 func (m *Machine) Apply(c Command) (effect Digest, err error) {
-	m.effect = m.effect[:0]
+	m.effect, m.at = m.effect[:0], 0
+	if dated, ok := c.(Dated); ok {
+		m.at, c = dated.At, dated.Command
+	}
 	if refusal := m.apply(c); refusal != nil {
 		m.effect.refusal(refusal)
 		err = refusal
@@ -60,6 +69,14 @@ func (m *Machine) apply(c Command) *Refusal {
 		return m.releaseRound(c)
 	case FailRound:
 		return m.failRound(c)
+	case BeginLedger:
+		return m.beginLedger(c)
+	case RotateKey:
+		return m.rotateKey(c)
+	case CloseJob:
+		return m.closeJob(c)
+	case RecordCanary:
+		return m.recordCanary(c)
 	}
 	return refuse(Malformed, "%T is no command", c)
 }
@@ -87,6 +104,7 @@ func (m *Machine) createJob(c CreateJob) *Refusal {
 	m.effect.word("job")
 	m.effect.digest(j.raw.Digest)
 	m.effect.digest(j.latest.Digest)
+	m.record(j.jobCreated(j.latest.Digest))
 	return nil
 }
 
@@ -96,6 +114,8 @@ func (m *Machine) run(c Run) *Refusal {
 		return refusal
 	}
 	switch {
+	case j.closed:
+		return refuse(NotRunning, "%s is closed", c.Job)
 	case c.Until == NoRound:
 		j.runs, j.until = false, 0
 	case c.Until < 0 || c.Until > len(j.spec.Releases):
@@ -119,6 +139,7 @@ func (m *Machine) openRound(c OpenRound) *Refusal {
 	a := j.last()
 	m.effect.attempt("open", a)
 	m.effect.numbers(uint64(a.Charge), uint64(j.filter.Spent()))
+	m.record(j.attemptCharged(a, j.latest.Digest, j.filter.Spent()))
 	return nil
 }
 
@@ -188,13 +209,20 @@ func (m *Machine) closeRound(c CloseRound) *Refusal {
 
 // close ends collecting.
 func (m *Machine) close(j *job) {
-	j.close()
-	if a := j.last(); a.Phase == Failed {
-		m.effect.attempt("fail", a)
+	if a := j.last(); a.Members < j.spec.NMin {
+		m.fail(j, fmt.Sprintf(whyTooFew, a.Members, j.spec.NMin))
 	} else {
+		j.close()
 		m.effect.attempt("close", a)
 		m.effect.digest(a.Sum)
 	}
+}
+
+// fail gives the open attempt up.
+func (m *Machine) fail(j *job, why string) {
+	j.fail(why)
+	m.effect.attempt("fail", j.last())
+	m.record(j.attemptEnded(j.last()))
 }
 
 func (m *Machine) releaseRound(c ReleaseRound) *Refusal {
@@ -216,6 +244,10 @@ func (m *Machine) releaseRound(c ReleaseRound) *Refusal {
 	j.release(Blob{Digest: c.State.Digest, Size: c.State.Size, Bytes: bytes.Clone(state)})
 	m.effect.attempt("release", a)
 	m.effect.digest(a.State)
+	m.record(j.attemptEnded(a))
+	if j.finished() {
+		m.record(j.jobClosed())
+	}
 	return nil
 }
 
@@ -230,8 +262,24 @@ func (m *Machine) failRound(c FailRound) *Refusal {
 	if a.Phase != Collecting && a.Phase != Closed {
 		return a.over()
 	}
-	j.fail(c.Why)
-	m.effect.attempt("fail", a)
+	m.fail(j, c.Why)
+	return nil
+}
+
+func (m *Machine) closeJob(c CloseJob) *Refusal {
+	j, refusal := m.job(c.Job)
+	if refusal != nil {
+		return refusal
+	}
+	if j.closed || j.finished() {
+		return nil
+	}
+	if j.isOpen() {
+		m.fail(j, whyJobClosed)
+	}
+	j.closed = true
+	m.effect.word("close job")
+	m.record(j.jobClosed())
 	return nil
 }
 

@@ -18,6 +18,8 @@ type Snapshot struct {
 	Jobs    []JobSnapshot
 	Staged  []StagedBlob
 	Era     int // how often the state was taken from a backup: see Anew
+	// Ledger is its records, none where it has not begun.
+	Ledger [][]byte
 }
 
 // JobSnapshot is one job.
@@ -43,7 +45,7 @@ type StagedBlob struct {
 }
 
 // Snapshot copies the sums that are being collected and the members, a bit each;
-// the registry, the states and what is staged it shares.
+// the registry, the states, what is staged and the ledger it shares.
 func (m *Machine) Snapshot() *Snapshot {
 	s := &Snapshot{Clients: slices.Clip(m.clients.order), Era: m.era}
 	s.Staged = m.staged.snapshot(s.Staged)
@@ -51,6 +53,9 @@ func (m *Machine) Snapshot() *Snapshot {
 		j := m.jobs[name]
 		s.Jobs = append(s.Jobs, j.snapshot())
 		s.Staged = j.staged.snapshot(s.Staged)
+	}
+	if m.ledger != nil {
+		s.Ledger = m.ledger.Records()
 	}
 	return s
 }
@@ -125,6 +130,11 @@ func Restore(s *Snapshot) (*Machine, error) {
 			return nil, fmt.Errorf("rounds: snapshot: staged for %.64q: %w", b.Job, refusal)
 		}
 	}
+	if len(s.Ledger) > 0 {
+		if err := m.restoreLedger(s.Ledger); err != nil {
+			return nil, fmt.Errorf("rounds: snapshot: ledger: %w", err)
+		}
+	}
 	staged := len(m.staged)
 	for _, j := range m.jobs {
 		staged += len(j.staged)
@@ -156,6 +166,7 @@ func restoreJob(s JobSnapshot, clients, era int) (*job, error) {
 	// A job that may open all of its rounds is never paused. Where the state says
 	// something else, that is for good, and it does not matter any more.
 	j.runs = s.Until > 0 || s.State != Paused
+	j.closed = s.State == JobClosed
 	var released Digest
 	for _, a := range s.Attempts {
 		j.era = max(j.era, min(a.Attempt/eraAttempts, era)) // of when it was opened

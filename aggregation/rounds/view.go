@@ -15,9 +15,10 @@ const (
 	Running                       // rounds may be opened
 	Finished                      // every round is released
 	Exhausted                     // the budget has no room for the next attempt, or there were too many
+	JobClosed                     // somebody closed it for good
 )
 
-var jobStates = [...]string{Paused: "paused", Running: "running", Finished: "finished", Exhausted: "exhausted"}
+var jobStates = [...]string{Paused: "paused", Running: "running", Finished: "finished", Exhausted: "exhausted", JobClosed: "closed"}
 
 func (s JobState) String() string { return named(jobStates[:], uint8(s), "JobState") }
 

@@ -14,6 +14,9 @@ import (
 
 // Entry is one event: what a record of the log says.
 type Entry interface {
+	// At is its time, as Stamp has it.
+	At() int64
+
 	kind() string
 	stamp() *Stamp
 }
@@ -22,9 +25,12 @@ type Entry interface {
 type Stamp struct {
 	Kind string `json:"record"`
 	// Time is when it was proposed, in milliseconds since 1970, by the clock of
-	// the server that led; never earlier than the record before.
+	// the server that proposed it; never earlier than the record before.
 	Time int64 `json:"time_ms"`
 }
+
+// At returns the time.
+func (s *Stamp) At() int64 { return s.Time }
 
 func (s *Stamp) stamp() *Stamp { return s }
 
@@ -48,7 +54,8 @@ type KeyRotated struct {
 }
 
 // JobCreated fixes a job's public parameters: the specification, whose bytes a
-// bundle has beside the records, and the state before the first release.
+// bundle has beside the records, and the state before the first release: zero where
+// the ledger began after that, and nobody knew any more.
 type JobCreated struct {
 	Stamp
 	Job           string             `json:"job"`

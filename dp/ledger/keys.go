@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,6 +15,25 @@ import (
 // secret one for note.NewSigner, the public one for note.NewVerifier.
 func NewKey(origin string) (secret, public string, err error) {
 	return note.GenerateKey(rand.Reader, origin)
+}
+
+// ParseSecret reads a secret key: one line of text, as NewKey and key files have it.
+// Returns what signs with it, and its public half. The error has nothing of the text.
+func ParseSecret(text string) (s note.Signer, public string, err error) {
+	text = strings.TrimSpace(text)
+	if s, err = note.NewSigner(text); err != nil {
+		return nil, "", errors.New("ledger: no secret key")
+	}
+	// PRIVATE+KEY+name+hash+data, and data is the algorithm and the seed: all Ed25519,
+	// or it would be no signer.
+	fields := strings.SplitN(text, "+", 5)
+	data, err := base64.StdEncoding.DecodeString(fields[4])
+	if err != nil || len(data) != 1+ed25519.SeedSize {
+		return nil, "", errors.New("ledger: no secret key")
+	}
+	seed := ed25519.NewKeyFromSeed(data[1:])
+	public, err = note.NewEd25519VerifierKey(s.Name(), seed.Public().(ed25519.PublicKey))
+	return s, public, err
 }
 
 // endorsement is the text by which a key hands on to the next.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/replication"
 )
 
@@ -66,6 +67,8 @@ var code = map[undertonev1.Reason]codes.Code{
 	undertonev1.Reason_REASON_DIVERGED:         codes.Unavailable,
 	undertonev1.Reason_REASON_SUPERSEDED:       codes.FailedPrecondition,
 	undertonev1.Reason_REASON_UNKNOWN_NODE:     codes.NotFound,
+	undertonev1.Reason_REASON_NO_KEY:           codes.Unavailable,
+	undertonev1.Reason_REASON_NO_PAGES:         codes.FailedPrecondition,
 }
 
 // GRPCStatus is the status that carries the refusal over the wire.
@@ -121,6 +124,10 @@ func From(err error) error {
 		return retry(undertonev1.Reason_REASON_NO_LEADER, "this node is stopping")
 	case errors.Is(err, replication.ErrDiverged):
 		return New(undertonev1.Reason_REASON_DIVERGED, "this node's state differs from the others': use another")
+	case errors.Is(err, notary.ErrNoLedger):
+		return retry(undertonev1.Reason_REASON_NO_LEADER, "no leader has begun the ledger yet")
+	case errors.Is(err, notary.ErrNoKey):
+		return retry(undertonev1.Reason_REASON_NO_KEY, "this node has not the ledger's key")
 	case errors.Is(err, replication.ErrUnknownNode):
 		return New(undertonev1.Reason_REASON_UNKNOWN_NODE, "%s", plain(err))
 	case errors.Is(err, replication.ErrMembership):

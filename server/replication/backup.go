@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -56,7 +57,7 @@ func RestoreBackup(dir string, name, address string, backup io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	if state.Snapshot, err = rounds.Anew(state.Snapshot); err != nil {
+	if state.Snapshot, err = rounds.Anew(state.Snapshot, time.Now().UnixMilli()); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	state.Index += eraEntries

@@ -38,6 +38,7 @@ var (
 		rpc.OperatorService_CreateJob_FullMethodName:          operators,
 		rpc.OperatorService_OpenJob_FullMethodName:            operators,
 		rpc.OperatorService_PauseJob_FullMethodName:           operators,
+		rpc.OperatorService_CloseJob_FullMethodName:           operators,
 		rpc.OperatorService_OpenRound_FullMethodName:          operators,
 		rpc.OperatorService_CloseRound_FullMethodName:         operators,
 		rpc.OperatorService_GetJob_FullMethodName:             auditors,
@@ -47,6 +48,12 @@ var (
 		rpc.OperatorService_PromoteNode_FullMethodName:        operators,
 		rpc.OperatorService_TransferLeadership_FullMethodName: operators,
 		rpc.OperatorService_Backup_FullMethodName:             operators,
+
+		rpc.LedgerService_GetCheckpoint_FullMethodName:  readers,
+		rpc.LedgerService_DownloadLedger_FullMethodName: auditors,
+		rpc.LedgerService_RotateKey_FullMethodName:      operators,
+		rpc.LedgerService_RecordCanary_FullMethodName:   auditors,
+		rpc.LedgerService_CreateLink_FullMethodName:     auditors,
 	}
 )
 

@@ -46,12 +46,15 @@ func (o *operator) CreateJob(ctx context.Context, req *undertonev1.CreateJobRequ
 // OpenJob implements OperatorService.
 func (o *operator) OpenJob(ctx context.Context, req *undertonev1.OpenJobRequest) (*undertonev1.OpenJobResponse, error) {
 	until := 0
-	if req.Rounds > 0 {
+	if req.Rounds > 0 || req.Until > 0 {
 		opened, total, err := o.opened(req.Job)
 		if err != nil {
 			return nil, err
 		}
 		until = opened + int(min(req.Rounds, uint32(total)))
+		if req.Until > 0 {
+			until = int(min(req.Until, uint32(total)))
+		}
 		if until >= total {
 			until = 0
 		}
@@ -64,6 +67,12 @@ func (o *operator) OpenJob(ctx context.Context, req *undertonev1.OpenJobRequest)
 func (o *operator) PauseJob(ctx context.Context, req *undertonev1.PauseJobRequest) (*undertonev1.PauseJobResponse, error) {
 	job, err := o.do(ctx, req.Job, rounds.Run{Job: req.Job, Until: rounds.NoRound})
 	return &undertonev1.PauseJobResponse{Job: job}, err
+}
+
+// CloseJob implements OperatorService.
+func (o *operator) CloseJob(ctx context.Context, req *undertonev1.CloseJobRequest) (*undertonev1.CloseJobResponse, error) {
+	job, err := o.do(ctx, req.Job, rounds.CloseJob{Job: req.Job})
+	return &undertonev1.CloseJobResponse{Job: job}, err
 }
 
 // opened is the last round that is released or under way, and the number of all.
@@ -115,6 +124,8 @@ func commandName(c rounds.Command) string {
 			return "pause"
 		}
 		return "run until " + strconv.Itoa(c.Until)
+	case rounds.CloseJob:
+		return "close"
 	case rounds.OpenRound:
 		return "open round " + strconv.Itoa(c.Round)
 	case rounds.CloseRound:
@@ -279,19 +290,19 @@ func (o *operator) member(ctx context.Context, name string) error {
 
 // Backup implements OperatorService.
 func (o *operator) Backup(_ *undertonev1.BackupRequest, stream grpc.ServerStreamingServer[undertonev1.BackupResponse]) error {
-	return o.node.Backup(stream.Context(), backupWriter{stream})
+	return o.node.Backup(stream.Context(), pieces(func(b []byte) error {
+		return stream.Send(&undertonev1.BackupResponse{Chunk: b})
+	}))
 }
 
-// backupWriter sends what is written to it, in pieces.
-type backupWriter struct {
-	stream grpc.ServerStreamingServer[undertonev1.BackupResponse]
-}
+// pieces sends what is written to it.
+type pieces func(piece []byte) error
 
-func (w backupWriter) Write(b []byte) (int, error) {
+func (send pieces) Write(b []byte) (int, error) {
 	written := 0
 	for written < len(b) {
 		n := min(len(b)-written, pieceSize)
-		if err := w.stream.Send(&undertonev1.BackupResponse{Chunk: b[written : written+n]}); err != nil {
+		if err := send(b[written : written+n]); err != nil {
 			return written, err
 		}
 		written += n

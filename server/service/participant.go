@@ -61,7 +61,7 @@ func (p *participant) Poll(ctx context.Context, req *undertonev1.PollRequest) (*
 		return nil, err
 	}
 	defer leave()
-	minIndex, waiting := req.MinIndex, req.WaitMs > 0
+	minIndex, ledgerSize, waiting := req.MinIndex, req.LedgerSize, req.WaitMs > 0
 	if err := ingest.CatchUp(ctx, p.node, minIndex); err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (p *participant) Poll(ctx context.Context, req *undertonev1.PollRequest) (*
 		edition, index := p.board.At(minIndex)
 		switch ready := len(edition.NotReady) == 0; {
 		case ready && (!waiting || somethingNew(edition, known)):
-			return p.work(edition, index, who.client), nil
+			return p.work(edition, index, who.client, ledgerSize)
 		case !waiting:
 			return nil, notReady(edition.NotReady)
 		}
@@ -155,14 +155,27 @@ func somethingNew(e *board.Edition, known map[string]participation) bool {
 	return false
 }
 
-// work lists what is open.
-func (p *participant) work(e *board.Edition, index uint64, client rounds.ClientID) *undertonev1.PollResponse {
-	resp := &undertonev1.PollResponse{Index: index}
+// work lists what is open, with the ledger's proof that it is charged for somebody who
+// has a checkpoint of the first ledgerSize records. The index is one at which the ledger
+// is as long: a node that has applied less could not show that it extends this one.
+func (p *participant) work(e *board.Edition, index uint64, client rounds.ClientID, ledgerSize uint64) (*undertonev1.PollResponse, error) {
+	head, err := p.notary.Head() // later than e, so what is open there is in it
+	if err != nil {
+		return nil, err
+	}
+	resp := &undertonev1.PollResponse{Index: max(index, head.Index)}
+	if resp.Ledger, err = ledgerMessage(head, ledgerSize); err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	for i := range e.Jobs {
 		j := &e.Jobs[i]
 		if !j.Collecting() {
 			continue
+		}
+		in, err := reservation(head, j.Name, j.Last.Round, j.Last.Attempt)
+		if err != nil {
+			return nil, err
 		}
 		resp.Work = append(resp.Work, &undertonev1.Work{
 			Job:         j.Name,
@@ -172,6 +185,7 @@ func (p *participant) work(e *board.Edition, index uint64, client rounds.ClientI
 			StateDigest: j.Latest[:],
 			StateSize:   uint64(j.LatestSize),
 			RemainingMs: uint64(j.Remaining(now).Milliseconds()),
+			Reservation: in,
 		})
 	}
 	if len(resp.Work) > 0 {
@@ -181,7 +195,7 @@ func (p *participant) work(e *board.Edition, index uint64, client rounds.ClientI
 			}
 		})
 	}
-	return resp
+	return resp, nil
 }
 
 // GetSpec implements ParticipantService.

@@ -30,6 +30,7 @@ import (
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/ingest"
 	"github.com/undertone-fl/undertone/server/metrics"
+	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/replication"
 )
 
@@ -55,9 +56,11 @@ type Config struct {
 	// UploadTime is how long an upload may take, beside what its size takes at
 	// 64 KiB a second; 0: 30 seconds.
 	UploadTime time.Duration
-	Logger     *slog.Logger
-	Metrics    *metrics.Metrics
-	Options    []grpc.ServerOption // further ones, for traces
+	// Links are to this node's pages, nil if it serves none.
+	Links   Links
+	Logger  *slog.Logger
+	Metrics *metrics.Metrics
+	Options []grpc.ServerOption // further ones, for traces
 }
 
 // Service is the grpc server.
@@ -66,6 +69,7 @@ type Service struct {
 	node   Node
 	board  *board.Board
 	ingest *ingest.Ingest
+	notary *notary.Notary
 	server *grpc.Server
 
 	stopping chan struct{} // closed by Stop: those who wait for work go
@@ -90,14 +94,14 @@ const (
 )
 
 // New returns a service; see Serve.
-func New(n Node, b *board.Board, in *ingest.Ingest, c Config) *Service {
+func New(n Node, b *board.Board, in *ingest.Ingest, ledger *notary.Notary, c Config) *Service {
 	if c.UploadTime == 0 {
 		c.UploadTime = 30 * time.Second
 	}
 	if c.Connections == 0 {
 		c.Connections = MaxConnections
 	}
-	s := &Service{config: c, node: n, board: b, ingest: in, stopping: make(chan struct{})}
+	s := &Service{config: c, node: n, board: b, ingest: in, notary: ledger, stopping: make(chan struct{})}
 	s.server = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(newGate(c)),
 		grpc.UnaryInterceptor(s.unary),
@@ -122,6 +126,7 @@ func New(n Node, b *board.Board, in *ingest.Ingest, c Config) *Service {
 	}, c.Options...)...)
 	rpc.RegisterParticipantServiceServer(s.server, &participant{Service: s, polls: polls{waiting: make(map[identity.Identity]int)}})
 	rpc.RegisterOperatorServiceServer(s.server, &operator{Service: s})
+	rpc.RegisterLedgerServiceServer(s.server, &bookkeeper{Service: s})
 	return s
 }
 

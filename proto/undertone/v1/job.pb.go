@@ -171,6 +171,8 @@ const (
 	Reason_REASON_DIVERGED     Reason = 40 // this node's state differs from the others': it serves nobody
 	Reason_REASON_SUPERSEDED   Reason = 41 // that state is no longer the latest
 	Reason_REASON_UNKNOWN_NODE Reason = 42 // no node of that name
+	Reason_REASON_NO_KEY       Reason = 43 // this node has not the ledger's key, or not the one named: another may
+	Reason_REASON_NO_PAGES     Reason = 44 // this node serves no pages
 )
 
 // Enum value maps for Reason.
@@ -202,6 +204,8 @@ var (
 		40: "REASON_DIVERGED",
 		41: "REASON_SUPERSEDED",
 		42: "REASON_UNKNOWN_NODE",
+		43: "REASON_NO_KEY",
+		44: "REASON_NO_PAGES",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":      0,
@@ -230,6 +234,8 @@ var (
 		"REASON_DIVERGED":         40,
 		"REASON_SUPERSEDED":       41,
 		"REASON_UNKNOWN_NODE":     42,
+		"REASON_NO_KEY":           43,
+		"REASON_NO_PAGES":         44,
 	}
 )
 
@@ -625,7 +631,7 @@ const file_undertone_v1_job_proto_rawDesc = "" +
 	"\x10PHASE_COLLECTING\x10\x01\x12\x10\n" +
 	"\fPHASE_CLOSED\x10\x02\x12\x12\n" +
 	"\x0ePHASE_RELEASED\x10\x03\x12\x10\n" +
-	"\fPHASE_FAILED\x10\x04*\xd9\x04\n" +
+	"\fPHASE_FAILED\x10\x04*\x81\x05\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REASON_MALFORMED\x10\x01\x12\x16\n" +
@@ -653,7 +659,9 @@ const file_undertone_v1_job_proto_rawDesc = "" +
 	"\rREASON_BEHIND\x10'\x12\x13\n" +
 	"\x0fREASON_DIVERGED\x10(\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10)\x12\x17\n" +
-	"\x13REASON_UNKNOWN_NODE\x10*BBZ@github.com/undertone-fl/undertone/proto/undertone/v1;undertonev1b\x06proto3"
+	"\x13REASON_UNKNOWN_NODE\x10*\x12\x11\n" +
+	"\rREASON_NO_KEY\x10+\x12\x13\n" +
+	"\x0fREASON_NO_PAGES\x10,BBZ@github.com/undertone-fl/undertone/proto/undertone/v1;undertonev1b\x06proto3"
 
 var (
 	file_undertone_v1_job_proto_rawDescOnce sync.Once

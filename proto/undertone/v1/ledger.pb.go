@@ -214,7 +214,9 @@ func (x *DownloadLedgerResponse) GetChunk() []byte {
 type RotateKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Public, as text.
-	Key           string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Only say whether this node could: that it has both keys.
+	Check         bool `protobuf:"varint,2,opt,name=check,proto3" json:"check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -254,6 +256,13 @@ func (x *RotateKeyRequest) GetKey() string {
 		return x.Key
 	}
 	return ""
+}
+
+func (x *RotateKeyRequest) GetCheck() bool {
+	if x != nil {
+		return x.Check
+	}
+	return false
 }
 
 type RotateKeyResponse struct {
@@ -561,9 +570,10 @@ const file_undertone_v1_ledger_proto_rawDesc = "" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\"\x17\n" +
 	"\x15DownloadLedgerRequest\".\n" +
 	"\x16DownloadLedgerResponse\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"$\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\":\n" +
 	"\x10RotateKeyRequest\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\"A\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05check\x18\x02 \x01(\bR\x05check\"A\n" +
 	"\x11RotateKeyResponse\x12,\n" +
 	"\x06ledger\x18\x01 \x01(\v2\x14.undertone.v1.LedgerR\x06ledger\"\xfc\x01\n" +
 	"\x13RecordCanaryRequest\x12\x10\n" +

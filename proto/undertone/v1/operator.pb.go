@@ -110,11 +110,13 @@ func (x *CreateJobResponse) GetJob() *Job {
 	return nil
 }
 
-// OpenJobRequest lets rounds be opened: `rounds` more, or all that are left.
+// OpenJobRequest lets rounds be opened: all up to `until`, which may be asked for again;
+// else `rounds` more; or all that are left.
 type OpenJobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Rounds        uint32                 `protobuf:"varint,2,opt,name=rounds,proto3" json:"rounds,omitempty"`
+	Until         uint32                 `protobuf:"varint,3,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +161,13 @@ func (x *OpenJobRequest) GetJob() string {
 func (x *OpenJobRequest) GetRounds() uint32 {
 	if x != nil {
 		return x.Rounds
+	}
+	return 0
+}
+
+func (x *OpenJobRequest) GetUntil() uint32 {
+	if x != nil {
+		return x.Until
 	}
 	return 0
 }
@@ -1357,10 +1366,11 @@ const file_undertone_v1_operator_proto_rawDesc = "" +
 	"\x10CreateJobRequest\x12\x12\n" +
 	"\x04spec\x18\x01 \x01(\fR\x04spec\"8\n" +
 	"\x11CreateJobResponse\x12#\n" +
-	"\x03job\x18\x01 \x01(\v2\x11.undertone.v1.JobR\x03job\":\n" +
+	"\x03job\x18\x01 \x01(\v2\x11.undertone.v1.JobR\x03job\"P\n" +
 	"\x0eOpenJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
-	"\x06rounds\x18\x02 \x01(\rR\x06rounds\"6\n" +
+	"\x06rounds\x18\x02 \x01(\rR\x06rounds\x12\x14\n" +
+	"\x05until\x18\x03 \x01(\rR\x05until\"6\n" +
 	"\x0fOpenJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.undertone.v1.JobR\x03job\"#\n" +
 	"\x0fPauseJobRequest\x12\x10\n" +

@@ -48,7 +48,7 @@ func (n *Node) apply(c rounds.Command) (uint64, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.index++
-	_, err := n.machine.Apply(c)
+	_, err := n.machine.Apply(rounds.Dated{At: epoch + 1000*int64(n.index), Command: c})
 	if err == nil {
 		n.log = append(n.log, clone(c))
 	}

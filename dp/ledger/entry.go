@@ -7,6 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/accounting"
@@ -36,6 +40,9 @@ func (s *Stamp) stamp() *Stamp { return s }
 
 // Digest is a SHA-256 sum, in hexadecimal digits as text.
 type Digest [sha256.Size]byte
+
+// Format is that of the records that this package writes and reads (FORMAT.md).
+const Format = 1
 
 // Begun is a log's first record.
 type Begun struct {
@@ -146,6 +153,28 @@ type CanaryMeasured struct {
 	Trials     uint64 `json:"trials"`
 	Passed     bool   `json:"passed"`      // every test of the measurement
 	Measured   int64  `json:"measured_ms"` // when, in milliseconds since 1970
+}
+
+// maxBy bounds CanaryMeasured.By.
+const maxBy = 256 // bytes
+
+// Check returns an error that wraps ErrEntry if a measurement is none that can be put on
+// record. Whether there is such a job is for others to say.
+func (c *CanaryMeasured) Check() error {
+	delta, err := strconv.ParseFloat(c.Delta, 64)
+	switch {
+	case c.By == "" || len(c.By) > maxBy || !utf8.ValidString(c.By) || strings.ContainsFunc(c.By, unicode.IsControl):
+		return fmt.Errorf("%w: a measurement by nobody: want one line of 1 to %d bytes", ErrEntry, maxBy)
+	case err != nil || !(delta > 0 && delta < 1) || len(c.Delta) > 32:
+		return fmt.Errorf("%w: a measurement at delta %.32q", ErrEntry, c.Delta)
+	case c.Confidence == 0 || c.Confidence >= 1_000_000:
+		return fmt.Errorf("%w: a measurement of confidence %d ppm", ErrEntry, c.Confidence)
+	case c.Trials == 0:
+		return fmt.Errorf("%w: a measurement without trials", ErrEntry)
+	case c.Measured < 0:
+		return fmt.Errorf("%w: a measurement before 1970", ErrEntry)
+	}
+	return nil
 }
 
 func (*Begun) kind() string          { return "ledger" }

@@ -71,6 +71,21 @@ func ParseKey(text string) (note.Verifier, error) {
 	return v, nil
 }
 
+// parseKey is ParseKey, with the one text of the key.
+func parseKey(text string) (publicKey, error) {
+	v, err := ParseKey(text)
+	if err != nil {
+		return publicKey{}, err
+	}
+	_, encoded, _ := strings.Cut(strings.TrimSpace(text)[len(v.Name())+1:], "+")
+	bits, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return publicKey{}, fmt.Errorf("ledger: no public key: %w", err)
+	}
+	text, err = note.NewEd25519VerifierKey(v.Name(), bits[1:]) // without its algorithm
+	return publicKey{v, text}, err
+}
+
 // FollowKeys goes from a key that is trusted along the rotations of a log, in order, to
 // the key that signs now. Rotations before the trusted key's are passed over. Fails with
 // ErrSignature where one after it is not endorsed by the key before.

@@ -1,19 +1,28 @@
 package ledger
 
 import (
-	"encoding/json"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
 
-	"github.com/undertone-fl/undertone/dp"
-	"github.com/undertone-fl/undertone/dp/accounting"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 )
+
+// ErrHistory says that records tell what cannot have happened: a release without its
+// charge, a charge below its cost, a budget exceeded, a round twice.
+var ErrHistory = errors.New("ledger: this cannot have happened")
 
 // Fault is the first thing that is wrong with a ledger.
 type Fault struct {
 	Record  int64  // its index, or -1: it is not one record's
 	Job     string // empty where it is of no job
 	Problem string // one line
-	Err     error  // ErrEntry, ErrSignature, ErrFork, ErrTruncated, ErrHistory, ...
+	Err     error  // ErrEntry, ErrHistory, ErrBundle, ErrSignature, ErrCheckpoint, ErrFork or ErrTruncated
 }
 
 func (f *Fault) Error() string {
@@ -33,84 +42,184 @@ func (f *Fault) Unwrap() error { return f.Err }
 // tells: every hash, the checkpoint's signature by the key that trusted leads to, that
 // it extends seen (the last checkpoint that this auditor kept; zero: none), every charge
 // from the mechanism it pays for, and that no event could not have happened when it did.
-// Fails with a *Fault, the first in the order of the records.
+//
+// trusted may be any key that signed this log's checkpoints, now or before a rotation.
+//
+// Fails with a *Fault: the first in the order of the records, or else what is wrong with
+// the checkpoint over them. A trusted key that is none fails with another error.
 func Verify(b *Bundle, trusted string, seen Checkpoint) (*History, error) {
-	panic("ledger: to be built")
+	held, err := parseKey(trusted)
+	if err != nil {
+		return nil, err
+	}
+	h, fault := verify(b, held, seen)
+	if fault != nil {
+		return nil, fault
+	}
+	return h, nil
 }
 
-// History is what a verified ledger tells.
-type History struct {
-	Checkpoint Checkpoint
-	Key        string // that signed it, public
-	Rotations  int
-	Began      int64 // milliseconds since 1970
-	Last       int64
-	Jobs       []*Job  // in the order of their creation
-	Restored   []int64 // indices of records after which a backup was taken up
+func verify(b *Bundle, held publicKey, seen Checkpoint) (*History, *Fault) {
+	decoded := decodeAll(b.Records)
+	r := newReplay(readSpecifications(b.Specifications))
+	for i := range decoded {
+		if err := decoded[i].err; err != nil {
+			return nil, &Fault{int64(i), "", clean(err, ErrEntry), ErrEntry}
+		}
+		if fault := r.next(decoded[i].entry); fault != nil {
+			return nil, fault
+		}
+	}
+	if fault := r.end(); fault != nil {
+		return nil, fault
+	}
+	if fault := r.keys.check(held); fault != nil {
+		return nil, fault
+	}
+	hashes := treeOf(decoded)
+	c, fault := checkCheckpoint(b, r.keys.signer(), hashes)
+	if fault != nil {
+		return nil, fault
+	}
+	if fault := checkSeen(seen, c, hashes); fault != nil {
+		return nil, fault
+	}
+	h := r.history
+	h.Checkpoint, h.Key, h.Rotations = c, r.keys.signer().text, len(r.keys)-1
+	return h, nil
 }
 
-// Job is one job's history.
-type Job struct {
-	Name          string
-	Record        int64 // JobCreated
-	Created       int64 // milliseconds since 1970
-	Specification Specification
-	Raw           []byte // the specification's bytes
-	State         Digest // before the first release
-	Attempts      []Attempt
-	Spent         accounting.NanoRho
-	Released      int // rounds
-	Closed        bool
-	Canaries      []CanaryMeasured
+// checkCheckpoint holds that the checkpoint is of the records, and signed.
+func checkCheckpoint(b *Bundle, key publicKey, tree hashes) (Checkpoint, *Fault) {
+	none := func(err error, format string, args ...any) (Checkpoint, *Fault) {
+		return Checkpoint{}, &Fault{-1, "", fmt.Sprintf(format, args...), err}
+	}
+	c, err := OpenCheckpoint(b.Checkpoint, key.Verifier)
+	switch {
+	case errors.Is(err, ErrSignature):
+		return none(ErrSignature, "the checkpoint is not signed with the ledger's key, %s", key.text)
+	case err != nil:
+		return none(ErrCheckpoint, "the checkpoint cannot be read: %s", clean(err, ErrCheckpoint))
+	case c.Size != int64(len(b.Records)):
+		return none(ErrCheckpoint, "the checkpoint is of %d records, and there are %d", c.Size, len(b.Records))
+	}
+	if root, err := tlog.TreeHash(c.Size, tree); err != nil || Digest(root) != c.Root {
+		return none(ErrCheckpoint, "the checkpoint is of other records: its root is %v, theirs is %v", c.Root, Digest(root))
+	}
+	return c, nil
 }
 
-// Attempt is one attempt's history.
-type Attempt struct {
-	Round, Attempt int
-	Record         int64 // AttemptCharged
-	Opened         int64 // milliseconds since 1970
-	Charge         accounting.NanoRho
-	// Recomputed is what the mechanism costs by Verify's own arithmetic: at most Charge.
-	Recomputed accounting.NanoRho
-	Status     Status
-	End        int64 // record of the release or failure; -1: there is none yet
-	Ended      int64
-	Members    int
-	Mechanism  Mechanism
-	Sum, State Digest // once released
-	Why        string // it failed
+// checkSeen holds that the records begin with those of a checkpoint that was kept.
+func checkSeen(seen, c Checkpoint, tree hashes) *Fault {
+	switch {
+	case seen.Size == 0:
+		return nil
+	case seen.Origin != c.Origin:
+		return &Fault{-1, "", fmt.Sprintf("the checkpoint that was kept is of another ledger, %.64q", seen.Origin), ErrCheckpoint}
+	case seen.Size > c.Size:
+		return &Fault{-1, "", fmt.Sprintf("records were taken back: there are %d, and the checkpoint that was kept has %d", c.Size, seen.Size), ErrTruncated}
+	}
+	if root, err := tlog.TreeHash(seen.Size, tree); err != nil || Digest(root) != seen.Root {
+		return &Fault{-1, "", fmt.Sprintf("there are two histories: the first %d records are not those of the checkpoint that was kept", seen.Size), ErrFork}
+	}
+	return nil
 }
 
-// Status of an attempt.
-type Status string
+// decoded is a record as it was read.
+type decoded struct {
+	entry Entry
+	hash  tlog.Hash // of the leaf
+	err   error
+}
 
-// What became of an attempt.
-const (
-	StatusOpen     Status = "open"
-	StatusReleased Status = "released"
-	StatusFailed   Status = "failed"
-)
+func decodeAll(records [][]byte) []decoded {
+	out := make([]decoded, len(records))
+	inParallel(len(records), func(i int) {
+		out[i].hash = tlog.RecordHash(records[i])
+		out[i].entry, out[i].err = Decode(records[i])
+	})
+	return out
+}
 
-// Specification is what this package reads of a job's specification; the rest is the
-// method's.
-type Specification struct {
-	Job        string          `json:"job"`
-	Method     string          `json:"method"`
-	Parameters json.RawMessage `json:"parameters"`
-	Releases   []struct {
-		Kind    string             `json:"kind"`
-		Length  int                `json:"length"`
-		Bound   uint64             `json:"bound,string"`
-		Sigma   uint64             `json:"sigma,string"`
-		Largest uint64             `json:"largest,string"`
-		Charge  accounting.NanoRho `json:"charge_nano_rho,string"`
-	} `json:"releases"`
-	Lattice   dp.Lattice         `json:"lattice"`
-	Adjacency dp.Adjacency       `json:"adjacency"`
-	Trust     string             `json:"trust"`
-	NMin      int                `json:"n_min"`
-	RoundSize int                `json:"round_size"`
-	Deadline  int64              `json:"deadline_ms"`
-	Delta     float64            `json:"delta"`
-	Budget    accounting.NanoRho `json:"budget_nano_rho,string"`
+// treeOf returns the hashes of a tree as a Log holds them.
+func treeOf(records []decoded) hashes {
+	tree := make(hashes, 0, 2*len(records))
+	for i := range records {
+		added, err := tlog.StoredHashesForRecordHash(int64(i), records[i].hash, tree)
+		if err != nil {
+			panic(err) // every hash is there
+		}
+		tree = append(tree, added...)
+	}
+	return tree
+}
+
+// readSpecification's result, of bytes that are or are not those of their digest.
+type specification struct {
+	*Specification
+	raw []byte
+	err error
+}
+
+func readSpecifications(documents map[Digest][]byte) map[Digest]specification {
+	digests := slices.Collect(maps.Keys(documents))
+	read := make([]specification, len(digests))
+	inParallel(len(digests), func(i int) {
+		raw := documents[digests[i]]
+		if sha256.Sum256(raw) != digests[i] {
+			read[i].err = fmt.Errorf("its bytes have another digest")
+			return
+		}
+		read[i].raw = raw
+		read[i].Specification, read[i].err = readSpecification(raw)
+	})
+	out := make(map[Digest]specification, len(digests))
+	for i, d := range digests {
+		out[d] = read[i]
+	}
+	return out
+}
+
+// inParallel calls do for 0 to n-1 on all processors.
+func inParallel(n int, do func(i int)) {
+	const chunk = 256
+	var wait sync.WaitGroup
+	starts := make(chan int)
+	for range min(runtime.GOMAXPROCS(0), n/chunk+1) {
+		wait.Go(func() {
+			for start := range starts {
+				for i := start; i < min(start+chunk, n); i++ {
+					do(i)
+				}
+			}
+		})
+	}
+	for start := 0; start < n; start += chunk {
+		starts <- start
+	}
+	close(starts)
+	wait.Wait()
+}
+
+// keyChain is a log's keys, in the order in which they signed.
+type keyChain []publicKey
+
+// signer is the key that signs now.
+func (k keyChain) signer() publicKey { return k[len(k)-1] }
+
+// check holds that a key is one of the chain: from there on, each key was endorsed by
+// the one before.
+func (k keyChain) check(held publicKey) *Fault {
+	for _, key := range k {
+		if key.text == held.text {
+			return nil
+		}
+	}
+	return &Fault{-1, "", fmt.Sprintf("the ledger has never been signed with the key that is trusted, %s", held.text), ErrSignature}
+}
+
+// publicKey is a key and its text, which is the same for the same key.
+type publicKey struct {
+	note.Verifier
+	text string
 }

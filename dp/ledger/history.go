@@ -1,0 +1,64 @@
+package ledger
+
+import (
+	"github.com/undertone-fl/undertone/dp/accounting"
+)
+
+// History is what a verified ledger tells.
+type History struct {
+	Checkpoint Checkpoint
+	Key        string // that signed it, public
+	Rotations  int
+	Began      int64 // milliseconds since 1970
+	Last       int64
+	Jobs       []*Job  // in the order of their creation
+	Restored   []int64 // indices of records after which a backup was taken up
+	// Spent on all jobs together: what a user who took part in every one of them has
+	// spent, under the adjacency that each charge is for.
+	Spent accounting.NanoRho
+}
+
+// Job is one job's history.
+type Job struct {
+	Name          string
+	Record        int64 // JobCreated
+	Created       int64 // milliseconds since 1970
+	Specification Specification
+	Digest        Digest // of Raw
+	Raw           []byte // the specification's bytes
+	State         Digest // before the first release; zero: from before the ledger, and unknown
+	Attempts      []Attempt
+	Spent         accounting.NanoRho
+	Released      int // rounds
+	Closed        bool
+	End           int64 // JobClosed; -1: not closed
+	Ended         int64
+	Canaries      []CanaryMeasured
+}
+
+// Attempt is one attempt's history.
+type Attempt struct {
+	Round, Attempt int
+	Record         int64 // AttemptCharged
+	Opened         int64 // milliseconds since 1970
+	Charge         accounting.NanoRho
+	// Recomputed is what the mechanism costs by Verify's own arithmetic: at most Charge.
+	Recomputed accounting.NanoRho
+	Status     Status
+	End        int64 // record of the release or failure; -1: there is none yet
+	Ended      int64
+	Members    int
+	Mechanism  Mechanism
+	Sum, State Digest // once released
+	Why        string // it failed
+}
+
+// Status of an attempt.
+type Status string
+
+// What became of an attempt.
+const (
+	StatusOpen     Status = "open"
+	StatusReleased Status = "released"
+	StatusFailed   Status = "failed"
+)

@@ -1,0 +1,414 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/undertone-fl/undertone/dp/accounting"
+)
+
+// replay goes through a log's records in order, as the rounds of its jobs did, and stops
+// at the first that cannot be.
+type replay struct {
+	history        *History
+	specifications map[Digest]specification
+	named          map[Digest]bool // specifications that a job has
+	jobs           map[string]*jobReplay
+	keys           keyChain
+	index          int64 // of the next record
+	era            int
+	open           int        // attempts
+	finished       *jobReplay // whose last round the record before released
+}
+
+// jobReplay is a job, at most one of whose attempts is open: the last.
+type jobReplay struct {
+	*Job
+	state Digest // the latest
+	open  bool
+	costs map[Mechanism]cost // by mechanism: rounds are much alike
+}
+
+type cost struct {
+	nano accounting.NanoRho
+	ok   bool
+}
+
+func newReplay(specifications map[Digest]specification) *replay {
+	return &replay{
+		history:        new(History),
+		specifications: specifications,
+		named:          make(map[Digest]bool),
+		jobs:           make(map[string]*jobReplay),
+	}
+}
+
+// next takes the next record.
+func (r *replay) next(e Entry) *Fault {
+	var job string
+	err := r.take(e, &job)
+	if err != nil {
+		sentinel := ErrHistory
+		for _, is := range []error{ErrEntry, ErrSignature, ErrBundle} {
+			if errors.Is(err, is) {
+				sentinel = is
+			}
+		}
+		return &Fault{r.index, job, clean(err, sentinel), sentinel}
+	}
+	r.index++
+	r.history.Last = e.stamp().Time
+	return nil
+}
+
+func (r *replay) take(e Entry, job *string) error {
+	at := e.stamp().Time
+	if _, begins := e.(*Begun); begins != (r.index == 0) {
+		if begins {
+			return errors.New("the ledger begins a second time")
+		}
+		return errors.New("the ledger does not begin with its name and its key")
+	}
+	if at < r.history.Last {
+		return fmt.Errorf("its time, %d, is before that of the record before, %d", at, r.history.Last)
+	}
+	if closed, is := e.(*JobClosed); r.finished != nil && !(is && closed.Job == r.finished.Name) {
+		*job = r.finished.Name
+		return errors.New("the last round was released, and here the job ought to be closed")
+	}
+	r.finished = nil
+	switch e := e.(type) {
+	case *Begun:
+		return r.begun(e)
+	case *KeyRotated:
+		return r.keyRotated(e)
+	case *Restored:
+		return r.restored(e)
+	case *JobCreated:
+		*job = printable(e.Job)
+		return r.jobCreated(e)
+	}
+	// What is left is of a job.
+	var name string
+	switch e := e.(type) {
+	case *AttemptCharged:
+		name = e.Job
+	case *Released:
+		name = e.Job
+	case *Failed:
+		name = e.Job
+	case *JobClosed:
+		name = e.Job
+	case *CanaryMeasured:
+		name = e.Job
+	}
+	*job = printable(name)
+	j := r.jobs[name]
+	if j == nil {
+		return errors.New("there is no such job")
+	}
+	if canary, is := e.(*CanaryMeasured); is {
+		return j.canary(canary)
+	}
+	if j.Closed {
+		return errors.New("the job is closed")
+	}
+	switch e := e.(type) {
+	case *AttemptCharged:
+		return r.charged(j, e)
+	case *Released:
+		return r.released(j, e)
+	case *Failed:
+		return r.failed(j, e)
+	case *JobClosed:
+		return j.close(e, r.index)
+	}
+	return fmt.Errorf("%w: no reader of %T", ErrEntry, e)
+}
+
+// end is after the last record.
+func (r *replay) end() *Fault {
+	switch {
+	case r.index == 0:
+		return &Fault{-1, "", "there are no records: a ledger begins with its name and its key", ErrHistory}
+	case r.finished != nil:
+		return &Fault{r.index - 1, r.finished.Name, "the last round is released, and the job is not closed", ErrHistory}
+	}
+	for digest := range r.specifications {
+		if !r.named[digest] {
+			return &Fault{-1, "", fmt.Sprintf("specification %v is in the bundle, and of no job", digest), ErrBundle}
+		}
+	}
+	return nil
+}
+
+func (r *replay) begun(e *Begun) error {
+	if e.Format != Format {
+		return fmt.Errorf("%w: its records have format %d, and this program reads %d", ErrEntry, e.Format, Format)
+	}
+	key, err := parseKey(e.Key)
+	if err != nil || key.text != e.Key || key.Name() != e.Origin {
+		return fmt.Errorf("%w: the first key is no key of %.64q", ErrSignature, e.Origin)
+	}
+	r.keys = append(r.keys, key)
+	r.history.Began = e.Time
+	return nil
+}
+
+func (r *replay) keyRotated(e *KeyRotated) error {
+	if _, err := CheckEndorsement(r.keys.signer().Verifier, e.Key, e.Endorsement); err != nil {
+		return err
+	}
+	key, err := parseKey(e.Key)
+	if err != nil || key.text != e.Key {
+		return fmt.Errorf("%w: the next key is not written as a key is", ErrSignature)
+	}
+	if key.text == r.keys.signer().text {
+		return errors.New("the next key is the one before")
+	}
+	r.keys = append(r.keys, key)
+	return nil
+}
+
+// restored begins an era. A ledger that was begun after some has its first one before
+// all jobs.
+func (r *replay) restored(e *Restored) error {
+	switch {
+	case r.open > 0:
+		return fmt.Errorf("a backup is taken up while %d attempts are open", r.open)
+	case e.Era != r.era+1 && !(len(r.jobs) == 0 && e.Era > r.era):
+		return fmt.Errorf("era %d begins after era %d", e.Era, r.era)
+	}
+	r.era = e.Era
+	r.history.Restored = append(r.history.Restored, r.index)
+	return nil
+}
+
+func (r *replay) jobCreated(e *JobCreated) error {
+	spec, there := r.specifications[e.Specification]
+	switch {
+	case r.jobs[e.Job] != nil:
+		return errors.New("there is such a job")
+	case !there:
+		return fmt.Errorf("%w: its specification, %v, is not in the bundle", ErrBundle, e.Specification)
+	case spec.err != nil:
+		return fmt.Errorf("%w: its specification, %v: %v", ErrBundle, e.Specification, spec.err)
+	case e.Job != spec.Job:
+		return fmt.Errorf("its specification is of job %.64q", spec.Job)
+	case e.Budget != spec.Budget:
+		return fmt.Errorf("its budget is %d nano-rho, and that of its specification %d", e.Budget, spec.Budget)
+	}
+	j := &Job{
+		Name: e.Job, Record: r.index, Created: e.Time,
+		Specification: *spec.Specification, Digest: e.Specification, Raw: spec.raw,
+		State: e.State, End: -1,
+	}
+	r.named[e.Specification] = true
+	r.jobs[e.Job] = &jobReplay{Job: j, state: e.State, costs: make(map[Mechanism]cost)}
+	r.history.Jobs = append(r.history.Jobs, j)
+	return nil
+}
+
+func (r *replay) charged(j *jobReplay, e *AttemptCharged) error {
+	spec := &j.Specification
+	if err := r.checkNumber(j, e); err != nil {
+		return err
+	}
+	release := &spec.Releases[e.Round-1]
+	mechanism := spec.mechanism(e.Round)
+	recomputed, known := j.costs[mechanism]
+	if !known {
+		recomputed.nano, recomputed.ok = mechanism.cost(spec.Parts())
+		j.costs[mechanism] = recomputed
+	}
+	switch {
+	case e.Specification != j.Digest:
+		return fmt.Errorf("it names specification %v, and the job has %v", e.Specification, j.Digest)
+	case e.State != j.state:
+		return fmt.Errorf("it names state %v, and the latest is %v", e.State, j.state)
+	case e.Charge != release.Charge:
+		return fmt.Errorf("its charge is %d nano-rho, and that of the specification %d", e.Charge, release.Charge)
+	case !recomputed.ok:
+		return fmt.Errorf("its charge is %d nano-rho, and the noise costs more than can be counted", e.Charge)
+	case e.Charge < recomputed.nano:
+		return fmt.Errorf("its charge is %d nano-rho, and the noise costs %d", e.Charge, recomputed.nano)
+	case e.Charge > spec.Budget-j.Spent:
+		return fmt.Errorf("the budget is exceeded: its charge is %d nano-rho, and of %d are %d spent", e.Charge, spec.Budget, j.Spent)
+	case e.Spent != j.Spent+e.Charge:
+		return fmt.Errorf("it says that %d nano-rho are spent, and it is %d", e.Spent, j.Spent+e.Charge)
+	}
+	all, err := r.history.Spent.Add(e.Charge)
+	if err != nil {
+		return errors.New("all jobs together have spent more than can be counted")
+	}
+	r.history.Spent, j.Spent = all, e.Spent
+	j.Attempts = append(j.Attempts, Attempt{
+		Round: e.Round, Attempt: e.Attempt, Record: r.index, Opened: e.Time,
+		Charge: e.Charge, Recomputed: recomputed.nano,
+		Status: StatusOpen, End: -1, Mechanism: mechanism,
+	})
+	j.open = true
+	r.open++
+	return nil
+}
+
+// eraAttempts is how many attempts' numbers an era has.
+const eraAttempts = 1_000_000
+
+// checkNumber holds that an attempt is the one that comes next: at the round after those
+// released, and counted from 1, or from where the era begins. Those from before the
+// ledger began may be of earlier eras.
+func (r *replay) checkNumber(j *jobReplay, e *AttemptCharged) error {
+	var last *Attempt
+	if n := len(j.Attempts); n > 0 {
+		last = &j.Attempts[n-1]
+	}
+	switch {
+	case j.open:
+		return fmt.Errorf("attempt %d of round %d is charged while attempt %d of round %d is open", e.Attempt, e.Round, last.Attempt, last.Round)
+	case e.Round <= j.Released && e.Round > 0:
+		return fmt.Errorf("attempt %d of round %d is charged, and the round is released", e.Attempt, e.Round)
+	case e.Round != j.Released+1:
+		return fmt.Errorf("attempt %d of round %d is charged, and round %d comes next", e.Attempt, e.Round, j.Released+1)
+	}
+	era := r.era
+	if e.Time == r.history.Began && e.Attempt > 0 {
+		era = min(era, (e.Attempt-1)/eraAttempts)
+		if last != nil {
+			era = max(era, (last.Attempt-1)/eraAttempts)
+		}
+	}
+	want := era*eraAttempts + 1
+	if last != nil && last.Round == e.Round {
+		want = max(want, last.Attempt+1)
+	}
+	if e.Attempt != want {
+		return fmt.Errorf("attempt %d of round %d is charged, and attempt %d comes next", e.Attempt, e.Round, want)
+	}
+	return nil
+}
+
+// ended returns the open attempt, which a record ends.
+func (j *jobReplay) ended(round, attempt int) (*Attempt, error) {
+	if j.open {
+		if a := &j.Attempts[len(j.Attempts)-1]; a.Round == round && a.Attempt == attempt {
+			return a, nil
+		}
+	}
+	for i := range slices.Backward(j.Attempts) {
+		if a := &j.Attempts[i]; a.Round == round && a.Attempt == attempt {
+			return nil, fmt.Errorf("attempt %d of round %d has %s already", attempt, round, a.Status.done())
+		}
+	}
+	return nil, fmt.Errorf("attempt %d of round %d was never charged", attempt, round)
+}
+
+func (s Status) done() string {
+	if s == StatusReleased {
+		return "been released"
+	}
+	return string(s)
+}
+
+func (r *replay) released(j *jobReplay, e *Released) error {
+	spec := &j.Specification
+	if e.Round > 0 && e.Round <= j.Released {
+		return fmt.Errorf("round %d is released a second time", e.Round)
+	}
+	a, err := j.ended(e.Round, e.Attempt)
+	switch {
+	case err != nil:
+		return fmt.Errorf("a release: %w", err)
+	case e.Members < spec.NMin:
+		return fmt.Errorf("a release of %d contributions, and n_min is %d", e.Members, spec.NMin)
+	case e.Members > spec.RoundSize:
+		return fmt.Errorf("a release of %d contributions, and a round has %d at most", e.Members, spec.RoundSize)
+	case e.Mechanism != a.Mechanism:
+		return fmt.Errorf("a release whose mechanism has %s", difference(&e.Mechanism, &a.Mechanism))
+	case e.Charge != a.Charge:
+		return fmt.Errorf("a release for %d nano-rho, and its attempt was charged %d", e.Charge, a.Charge)
+	}
+	a.Status, a.End, a.Ended, a.Members = StatusReleased, r.index, e.Time, e.Members
+	a.Sum, a.State = e.Sum, e.State
+	j.open, j.state = false, e.State
+	r.open--
+	j.Released++
+	if j.Released == len(spec.Releases) {
+		r.finished = j
+	}
+	return nil
+}
+
+func (r *replay) failed(j *jobReplay, e *Failed) error {
+	a, err := j.ended(e.Round, e.Attempt)
+	switch {
+	case err != nil:
+		return fmt.Errorf("a failure: %w", err)
+	case e.Members < 0 || e.Members > j.Specification.RoundSize:
+		return fmt.Errorf("a failure with %d contributions, and a round has %d at most", e.Members, j.Specification.RoundSize)
+	}
+	a.Status, a.End, a.Ended, a.Members = StatusFailed, r.index, e.Time, e.Members
+	a.Why = e.Why
+	j.open = false
+	r.open--
+	return nil
+}
+
+func (j *jobReplay) close(e *JobClosed, index int64) error {
+	switch {
+	case j.open:
+		return errors.New("the job is closed while an attempt is open")
+	case e.Released != j.Released:
+		return fmt.Errorf("it says that %d rounds are released, and it is %d", e.Released, j.Released)
+	case e.Spent != j.Spent:
+		return fmt.Errorf("it says that %d nano-rho are spent, and it is %d", e.Spent, j.Spent)
+	}
+	j.Closed, j.End, j.Ended = true, index, e.Time
+	return nil
+}
+
+func (j *jobReplay) canary(e *CanaryMeasured) error {
+	if err := e.Check(); err != nil {
+		return err
+	}
+	j.Canaries = append(j.Canaries, *e)
+	return nil
+}
+
+// difference names the first field in which a mechanism is not as it ought to be.
+func difference(is, want *Mechanism) string {
+	for _, field := range []struct {
+		name     string
+		is, want any
+	}{
+		{"length", is.Length, want.Length},
+		{"clip", is.Clip, want.Clip},
+		{"sigma", is.Sigma, want.Sigma},
+		{"scale_bits", is.ScaleBits, want.ScaleBits},
+		{"modulus_bits", is.ModulusBits, want.ModulusBits},
+		{"n_min", is.NMin, want.NMin},
+		{"adjacency", is.Adjacency, want.Adjacency},
+		{"trust", printable(is.Trust), want.Trust},
+		{"sampler", printable(is.Sampler), want.Sampler},
+	} {
+		if field.is != field.want {
+			return fmt.Sprintf("%s %v, and the specification %v", field.name, field.is, field.want)
+		}
+	}
+	return "no difference"
+}
+
+// printable is a text from a record for one line of a message.
+func printable(s string) string {
+	if quoted := fmt.Sprintf("%.64q", s); quoted != `"`+s+`"` {
+		return quoted
+	}
+	return s
+}
+
+// clean is an error's text without the sentinel's, which a Fault has beside it.
+func clean(err, sentinel error) string {
+	return strings.ReplaceAll(err.Error(), sentinel.Error()+": ", "")
+}

@@ -41,6 +41,9 @@ func (s *syncing) takePart(k attemptKey, w *undertonev1.Work, j *JobSummary) err
 	if k.round > len(spec.Releases) {
 		return fmt.Errorf("%w: round %d of %d", ErrDigest, k.round, len(spec.Releases))
 	}
+	if err := s.reserved(k, w, spec); err != nil {
+		return err
+	}
 	r, next, err := s.state(spec, k.round-1, digest(w.GetStateDigest()), w.GetStateSize())
 	if err != nil {
 		return err
@@ -71,6 +74,25 @@ func (s *syncing) takePart(k attemptKey, w *undertonev1.Work, j *JobSummary) err
 		}
 	}
 	return also(s.deliver(k, j), s.fit(r, j))
+}
+
+// reserved fails with ErrReservation or ErrBudget unless the ledger, as it was last
+// witnessed, has the charge of an attempt.
+func (s *syncing) reserved(k attemptKey, w *undertonev1.Work, spec *jobSpec) (err error) {
+	known := s.record.Load()
+	own := spec.Releases[k.round-1].Charge
+	if job := known.Jobs[k.job]; job != nil {
+		spent, err := job.spent()
+		if err != nil {
+			return err
+		}
+		if known.attempt(k) != nil {
+			own = spent
+		} else if own, err = spent.Add(own); err != nil {
+			return err
+		}
+	}
+	return known.Ledger.reserves(w, spec, own)
 }
 
 // spec returns a job's specification, once its claims hold and it is accepted.
@@ -243,10 +265,7 @@ func (spec *jobSpec) equip(solver *local.Solver) {
 // that leaves it open, or says why it was not counted.
 func (s *syncing) deliver(k attemptKey, j *JobSummary) error {
 	known := s.record.Load()
-	var charged *disclosure
-	if job := known.Jobs[k.job]; job != nil {
-		charged = job.attempt(k.round, k.attempt)
-	}
+	charged := known.attempt(k)
 	if charged == nil {
 		// The record comes first, so nobody sent this. Nobody will.
 		return also(fmt.Errorf("%s: %w: it is of no attempt on the record", s.outbox.path(k), ErrCorrupt), s.outbox.remove(k))

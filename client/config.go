@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/dp/noise"
 	"github.com/undertone-fl/undertone/proto/identity"
 )
@@ -38,6 +40,10 @@ type Config struct {
 	// Accept declines a job by an error, after its claims were found to hold; nil
 	// accepts all.
 	Accept func(*rounds.Spec) error
+
+	// LedgerKey is the public key of the servers' ledger, as text, or one that has
+	// handed on to it since. Empty: the first that is shown is trusted, and kept.
+	LedgerKey string
 
 	// Cap bounds what the device discloses, over all jobs and for ever; zero is
 	// DefaultCap.
@@ -127,6 +133,11 @@ func (c Config) withDefaults() (Config, error) {
 	for _, mode := range c.Trust {
 		if !slices.Contains([]rounds.Trust{rounds.TrustDistributed, rounds.TrustCentral, rounds.TrustLocal}, mode) {
 			return c, &ConfigError{"trust", fmt.Sprintf("there is no mode %q", mode)}
+		}
+	}
+	if c.LedgerKey = strings.TrimSpace(c.LedgerKey); c.LedgerKey != "" {
+		if _, err := ledger.ParseKey(c.LedgerKey); err != nil {
+			return c, &ConfigError{"ledger key", err.Error()}
 		}
 	}
 	if c.Wait < 0 || c.Wait > time.Minute {

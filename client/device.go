@@ -246,6 +246,8 @@ type Status struct {
 	Jobs    []JobStatus        `json:"jobs"`
 	// Pending contributions are noised and stored, and not acknowledged yet.
 	Pending []string `json:"pending,omitempty"`
+	// Ledger is nil until one was seen.
+	Ledger *LedgerStatus `json:"ledger,omitempty"`
 }
 
 // JobStatus is what a device disclosed to one job.
@@ -271,7 +273,7 @@ type JobStatus struct {
 // Status needs no network.
 func (d *Device) Status() (*Status, error) {
 	r := d.record.Load()
-	s := &Status{Identity: r.Name, Cap: d.cfg.Cap}
+	s := &Status{Identity: r.Name, Cap: d.cfg.Cap, Ledger: r.Ledger.status()}
 	var err error
 	if s.NanoRho, err = r.spent(); err != nil {
 		return nil, err

@@ -478,8 +478,8 @@ func TestTwoHistories(t *testing.T) {
 		"state": func(s *service) {
 			j := s.Jobs["taste"]
 			s.Fail("taste")
-			s.Begin("taste")
 			j.States[0] = append([]byte(" "), j.States[0]...) // as valid, and another one
+			s.Begin("taste")
 		},
 		"specification": func(s *service) {
 			other := terms("taste")
@@ -522,8 +522,10 @@ func TestBackwards(t *testing.T) {
 	s.Release("taste")
 	s.Begin("taste")
 	want(t, syncOne(t, d), client.Contributed)
+	s.Fail("taste")
 	j.States = j.States[:1]
 	j.Attempt = 9
+	s.Begin("taste")
 	got := syncOne(t, d)
 	want(t, got, "", client.ErrBackwards)
 	if len(s.Arrived) != 2 {

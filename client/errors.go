@@ -27,11 +27,21 @@ var (
 	// ErrTooLarge says that a model is larger than a device takes, 256 MiB.
 	ErrTooLarge = errors.New("too large for a device")
 	// ErrTwoHistories says that a server shows another specification or another
-	// model than was seen before under the same name and version. One of the two
-	// histories is false; the device takes no part in the job.
+	// model than was seen before under the same name and version: one of the two
+	// histories is false, and the device takes no part in the job. As the error of
+	// Sync it says that a ledger was signed that does not extend the one seen
+	// before: the device takes no part in anything of these servers any more, and
+	// Status has the evidence.
 	ErrTwoHistories = errors.New("the servers show two histories")
-	// ErrBackwards says that a server shows an earlier round than was seen before.
-	ErrBackwards = errors.New("the servers show an earlier round than before")
+	// ErrBackwards says that a server shows an earlier round, or fewer records of
+	// the ledger, than were seen before.
+	ErrBackwards = errors.New("the servers show less than before")
+	// ErrLedger says that a server shows no ledger, or none that was signed with the
+	// key that this device follows.
+	ErrLedger = errors.New("no ledger to rely on")
+	// ErrReservation says that the ledger has no charge for the attempt, or another
+	// one than the specification says.
+	ErrReservation = errors.New("the attempt is not reserved in the ledger")
 	// ErrOver says that the attempt ended before the contribution was counted.
 	ErrOver = errors.New("the round is over")
 	// ErrElsewhere says that a contribution under this identity is counted that

@@ -111,24 +111,25 @@ func seal(magic string, version uint16, body []byte) []byte {
 	return le.AppendUint32(out, crc32.Checksum(out, castagnoli))
 }
 
-// unseal returns the body of a frame. Fails with ErrCorrupt or ErrVersion.
-func unseal(magic string, version uint16, data []byte) ([]byte, error) {
+// unseal returns the body of a frame, and its version, of which newest is the highest
+// that is known. Fails with ErrCorrupt or ErrVersion.
+func unseal(magic string, newest uint16, data []byte) (version uint16, body []byte, err error) {
 	le := binary.LittleEndian
 	if len(data) < frameHeader+frameSum {
-		return nil, fmt.Errorf("%w: cut short at %d bytes", ErrCorrupt, len(data))
+		return 0, nil, fmt.Errorf("%w: cut short at %d bytes", ErrCorrupt, len(data))
 	}
 	if string(data[:len(magic)]) != magic {
-		return nil, fmt.Errorf("%w: it is of another kind", ErrCorrupt)
+		return 0, nil, fmt.Errorf("%w: it is of another kind", ErrCorrupt)
 	}
 	end := len(data) - frameSum
 	if crc32.Checksum(data[:end], castagnoli) != le.Uint32(data[end:]) {
-		return nil, fmt.Errorf("%w: its checksum differs", ErrCorrupt)
+		return 0, nil, fmt.Errorf("%w: its checksum differs", ErrCorrupt)
 	}
-	if v := le.Uint16(data[4:]); v != version {
-		return nil, fmt.Errorf("%w: %d, where this program knows %d", ErrVersion, v, version)
+	if version = le.Uint16(data[4:]); version < 1 || version > newest {
+		return 0, nil, fmt.Errorf("%w: %d, where this program knows %d", ErrVersion, version, newest)
 	}
 	if le.Uint16(data[6:]) != 0 {
-		return nil, fmt.Errorf("%w: its reserved bytes are not zero", ErrCorrupt)
+		return 0, nil, fmt.Errorf("%w: its reserved bytes are not zero", ErrCorrupt)
 	}
-	return data[frameHeader:end], nil
+	return version, data[frameHeader:end], nil
 }

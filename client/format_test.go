@@ -9,9 +9,11 @@ import (
 	"reflect"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/undertone-fl/undertone/client/local"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 )
 
@@ -41,9 +43,40 @@ var (
 			"weather": {Spec: filled(4), Delta: 1e-9, Rounds: 1, Released: 0, State: filled(5), Conflict: "model 0 is 1, and was 2"},
 		},
 	}
+	// exampleWitness is the same record as its next version has it, of a device that saw
+	// a fork.
+	exampleWitness = func() *record {
+		r := exampleRecord.clone()
+		r.Ledger = &witnessed{
+			Key: publicKey, Pin: publicKey, Note: signedNote(9, filled(6)),
+			Fork: &fork{Server: "node-1:7300", Key: publicKey, Note: signedNote(12, filled(7)), Proof: ledger.Proof{ledger.Digest(filled(8))}},
+		}
+		if err := r.Ledger.open(); err != nil {
+			panic(err)
+		}
+		return r
+	}()
 	exampleUpdate   = newUpdate(attemptKey{"taste", 3, 1}, filled(2), []byte("\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a"))
 	examplePersonal = &personal{Spec: filled(1), Version: 2, State: filled(2), Samples: 20, Own: encodedOwn()}
 )
+
+// A ledger's keys, which protect nothing.
+const (
+	secretKey = "PRIVATE+KEY+example.com/ledger+33c09b0a+AWpGjgZpm3Okq8Jty/4y02+7JOPTtbVkYlaITra4toxq"
+	publicKey = "example.com/ledger+33c09b0a+Aa+Pppl/NhLXb+cR0u1JaFle51ggxQO1NaeVjT2dAV8X"
+)
+
+func signedNote(size int64, root digest) []byte {
+	signer, err := note.NewSigner(secretKey)
+	if err != nil {
+		panic(err)
+	}
+	signed, err := ledger.Checkpoint{Origin: signer.Name(), Size: size, Root: ledger.Digest(root)}.Sign(signer)
+	if err != nil {
+		panic(err)
+	}
+	return signed
+}
 
 func encodedOwn() []byte {
 	own := local.Personal{W: []float64{1.5, -2}, B: []local.Entry{{Feature: 4, Value: 0.25}}}
@@ -54,23 +87,29 @@ func encodedOwn() []byte {
 	return data
 }
 
-// formats of the private files: what reads one, and writes it again.
-var formats = map[string]struct {
-	encode func() ([]byte, error)
-	decode func(data []byte) (value any, again []byte, err error)
-	want   any
-}{
-	"record-v1": {
-		func() ([]byte, error) { return exampleRecord.encode(), nil },
-		func(data []byte) (any, []byte, error) {
-			r, err := decodeRecord(data)
-			if err != nil {
-				return nil, nil, err
-			}
-			return r, r.encode(), nil
-		}, exampleRecord,
-	},
+// format is a version of a private file: what writes one, and what reads it and writes
+// it again. One that is not written any more has no encode.
+type format struct {
+	magic   string
+	version uint16
+	encode  func() ([]byte, error)
+	decode  func(data []byte) (value any, again []byte, err error)
+	want    any
+}
+
+func readAndWriteRecord(data []byte) (any, []byte, error) {
+	r, err := decodeRecord(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, r.encode(), nil
+}
+
+var formats = map[string]format{
+	"record-v1": {recordMagic, 1, nil, readAndWriteRecord, exampleRecord},
+	"record-v2": {recordMagic, 2, func() ([]byte, error) { return exampleWitness.encode(), nil }, readAndWriteRecord, exampleWitness},
 	"update-v1": {
+		updateMagic, 1,
 		func() ([]byte, error) { return encodeUpdate(exampleUpdate) },
 		func(data []byte) (any, []byte, error) {
 			r, err := decodeUpdate(data)
@@ -82,6 +121,7 @@ var formats = map[string]struct {
 		}, exampleUpdate,
 	},
 	"personal-v1": {
+		personalMagic, 1,
 		func() ([]byte, error) { return examplePersonal.encode(), nil },
 		func(data []byte) (any, []byte, error) {
 			p, _, err := decodePersonal(data)
@@ -99,7 +139,7 @@ func golden(name string) string { return filepath.Join("testdata", name+".bin") 
 func TestOldBytes(t *testing.T) {
 	for name, f := range formats {
 		data, err := os.ReadFile(golden(name))
-		if errors.Is(err, os.ErrNotExist) && *write {
+		if errors.Is(err, os.ErrNotExist) && *write && f.encode != nil {
 			if data, err = f.encode(); err == nil {
 				err = os.WriteFile(golden(name), data, 0o644)
 			}
@@ -118,7 +158,7 @@ func TestOldBytes(t *testing.T) {
 		if !same {
 			t.Errorf("%s: %+v, want %+v", name, got, f.want)
 		}
-		if !bytes.Equal(again, data) {
+		if f.encode != nil && !bytes.Equal(again, data) {
 			t.Errorf("%s: written again it has other bytes", name)
 		}
 	}
@@ -127,7 +167,7 @@ func TestOldBytes(t *testing.T) {
 // TestDamage: every flipped bit and every cut of a file is found.
 func TestDamage(t *testing.T) {
 	for name, f := range formats {
-		data, err := f.encode()
+		data, err := os.ReadFile(golden(name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,12 +183,14 @@ func TestDamage(t *testing.T) {
 				t.Fatalf("%s: cut to %d bytes: %v", name, i, err)
 			}
 		}
-		body, err := unseal(string(data[:4]), 1, data)
-		if err != nil {
-			t.Fatal(err)
+		version, body, err := unseal(f.magic, f.version, data)
+		if err != nil || version != f.version {
+			t.Fatal(version, err)
 		}
-		if _, _, err := f.decode(seal(string(data[:4]), 2, body)); !errors.Is(err, ErrVersion) {
-			t.Errorf("%s: a later version: %v", name, err)
+		for _, unknown := range []uint16{0, 3} {
+			if _, _, err := f.decode(seal(f.magic, unknown, body)); !errors.Is(err, ErrVersion) {
+				t.Errorf("%s: version %d: %v", name, unknown, err)
+			}
 		}
 	}
 }
@@ -156,19 +198,19 @@ func TestDamage(t *testing.T) {
 // fuzz holds that a decoder takes anything, and that what it accepts it writes in a
 // form that it accepts as the same. The frame's checksum is made to fit: it would
 // keep the fuzzer out.
-func fuzz(f *testing.F, name, magic string) {
+func fuzz(f *testing.F, name string) {
 	format := formats[name]
 	data, err := os.ReadFile(golden(name))
 	if err != nil {
 		f.Fatal(err)
 	}
-	body, err := unseal(magic, 1, data)
+	_, body, err := unseal(format.magic, format.version, data)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(body)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		_, again, err := format.decode(seal(magic, 1, body))
+		_, again, err := format.decode(seal(format.magic, format.version, body))
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("an error of no kind: %v", err)
@@ -182,16 +224,42 @@ func fuzz(f *testing.F, name, magic string) {
 	})
 }
 
-func FuzzRecord(f *testing.F)   { fuzz(f, "record-v1", recordMagic) }
-func FuzzUpdate(f *testing.F)   { fuzz(f, "update-v1", updateMagic) }
-func FuzzPersonal(f *testing.F) { fuzz(f, "personal-v1", personalMagic) }
+func FuzzRecord(f *testing.F)   { fuzz(f, "record-v2") }
+func FuzzUpdate(f *testing.F)   { fuzz(f, "update-v1") }
+func FuzzPersonal(f *testing.F) { fuzz(f, "personal-v1") }
 
 func FuzzFrame(f *testing.F) {
 	f.Add(seal(recordMagic, recordVersion, []byte("{}")))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		body, err := unseal(recordMagic, recordVersion, data)
-		if err == nil && !bytes.Equal(seal(recordMagic, recordVersion, body), data) {
+		version, body, err := unseal(recordMagic, recordVersion, data)
+		if err == nil && !bytes.Equal(seal(recordMagic, version, body), data) {
 			t.Fatal("another frame of the same body was accepted")
 		}
 	})
+}
+
+// TestOldRecordHasNoLedger: what came with version 2 is refused under version 1.
+func TestOldRecordHasNoLedger(t *testing.T) {
+	data, err := os.ReadFile(golden("record-v2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, err := unseal(recordMagic, 2, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeRecord(seal(recordMagic, 1, body)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestWitnessedIsChecked: a record whose note its key did not sign is damaged.
+func TestWitnessedIsChecked(t *testing.T) {
+	r := exampleWitness.clone()
+	forged := *r.Ledger
+	forged.Note = bytes.Replace(forged.Note, []byte("\n9\n"), []byte("\n8\n"), 1)
+	r.Ledger = &forged
+	if _, err := decodeRecord(r.encode()); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("%v", err)
+	}
 }

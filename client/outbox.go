@@ -124,7 +124,7 @@ func encodeUpdate(r *undertonev1.SubmitRequest) ([]byte, error) {
 
 // decodeUpdate fails with ErrCorrupt or ErrVersion.
 func decodeUpdate(data []byte) (*undertonev1.SubmitRequest, error) {
-	body, err := unseal(updateMagic, updateVersion, data)
+	_, body, err := unseal(updateMagic, updateVersion, data)
 	if err != nil {
 		return nil, err
 	}

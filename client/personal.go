@@ -36,7 +36,7 @@ func (p *personal) encode() []byte {
 
 // decodePersonal fails with ErrCorrupt or ErrVersion.
 func decodePersonal(data []byte) (*personal, *local.Personal, error) {
-	body, err := unseal(personalMagic, personalVersion, data)
+	_, body, err := unseal(personalMagic, personalVersion, data)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -23,6 +23,8 @@ type record struct {
 	// Index is the highest that any server answered with.
 	Index uint64                `json:"index,string"`
 	Jobs  map[string]*jobRecord `json:"jobs"`
+	// Ledger is nil until one was seen.
+	Ledger *witnessed `json:"ledger,omitempty"`
 }
 
 // jobRecord is a job as it was shown.
@@ -65,7 +67,7 @@ func (d digest) String() string { return hex.EncodeToString(d[:]) }
 
 const (
 	recordMagic   = "utdr"
-	recordVersion = 1
+	recordVersion = 2 // 1 has no ledger
 )
 
 func (r *record) encode() []byte {
@@ -78,7 +80,7 @@ func (r *record) encode() []byte {
 
 // decodeRecord fails with ErrCorrupt or ErrVersion.
 func decodeRecord(data []byte) (*record, error) {
-	body, err := unseal(recordMagic, recordVersion, data)
+	version, body, err := unseal(recordMagic, recordVersion, data)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +89,9 @@ func decodeRecord(data []byte) (*record, error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(r); err != nil || d.More() {
 		return nil, fmt.Errorf("%w: no record: %v", ErrCorrupt, err)
+	}
+	if version < 2 && r.Ledger != nil {
+		return nil, fmt.Errorf("%w: a record of version %d has no ledger", ErrCorrupt, version)
 	}
 	if r.Jobs == nil {
 		r.Jobs = map[string]*jobRecord{}
@@ -112,10 +117,13 @@ func (r *record) check() error {
 			}
 		}
 	}
-	if _, err := r.spent(); err != nil {
-		return err
+	if r.Ledger != nil {
+		if err := r.Ledger.open(); err != nil {
+			return err
+		}
 	}
-	return nil
+	_, err := r.spent()
+	return err
 }
 
 func (d *disclosure) before(round, attempt int) bool {
@@ -184,6 +192,15 @@ func (j *jobRecord) attempt(round, attempt int) *disclosure {
 		}
 	}
 	return nil
+}
+
+// attempt returns what was disclosed to an attempt, nil if nothing was.
+func (r *record) attempt(k attemptKey) *disclosure {
+	j := r.Jobs[k.job]
+	if j == nil {
+		return nil
+	}
+	return j.attempt(k.round, k.attempt)
 }
 
 // conflict says what contradicts what was seen before; empty is nothing.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/client"
 	"github.com/undertone-fl/undertone/client/internal/contract"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/proto/identity/grpctls"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -96,8 +98,16 @@ func startServer(t *testing.T, ca *authority.Authority) *operator {
 	if err != nil {
 		t.Fatal(err)
 	}
+	secret, _, err := ledger.NewKey("taste.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(dir, "ledger.key")
+	if err := os.WriteFile(key, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	node, err := server.New(server.Config{
-		Dir: filepath.Join(dir, "data"), Identity: files, Expect: 1,
+		Dir: filepath.Join(dir, "data"), Identity: files, LedgerKeys: []string{key}, Expect: 1,
 		API: "127.0.0.1:0", Node: "127.0.0.1:0", HTTP: server.Off,
 		Logger: slog.New(slog.DiscardHandler), Fatal: func(err error) { panic(err) },
 	})

@@ -100,7 +100,7 @@ func (s *servers) close() {
 
 // call tries f on one node after another, beginning with the last good one,
 // until it succeeds, fails for a reason that no other node and no time will mend,
-// or patience ends. Each try has timeout. Fails with a *RefusedError,
+// every node shows a ledger that cannot be relied on, or patience ends. Each try has timeout. Fails with a *RefusedError,
 // ErrUnavailable, f's own error, or that of ctx.
 func (s *servers) call(ctx context.Context, timeout time.Duration, f func(context.Context, node) error) error {
 	pauses := backoff.NewExponentialBackOff()
@@ -127,6 +127,7 @@ func (e *laterError) Unwrap() []error { return []error{e.error, &e.RetryAfterErr
 func (s *servers) around(ctx context.Context, timeout time.Duration, f func(context.Context, node) error) error {
 	var last error
 	var pause time.Duration
+	unreliable := 0
 	for range s.nodes {
 		at := s.good.Load()
 		n := s.nodes[at]
@@ -142,11 +143,18 @@ func (s *servers) around(ctx context.Context, timeout time.Duration, f func(cont
 			return backoff.Permanent(cause)
 		}
 		wait, err := classify(err)
-		if !errors.Is(err, ErrUnavailable) {
+		switch {
+		case errors.Is(err, ErrUnavailable):
+		case errors.Is(err, ErrLedger):
+			unreliable++ // this node, and maybe no other
+		default:
 			return backoff.Permanent(err)
 		}
 		last, pause = fmt.Errorf("%s: %w", n.address, err), max(pause, wait)
 		s.good.CompareAndSwap(at, (at+1)%int64(len(s.nodes)))
+	}
+	if unreliable == len(s.nodes) {
+		return backoff.Permanent(last)
 	}
 	if pause > 0 {
 		// Not all at the same moment.
@@ -193,12 +201,16 @@ func reasonText(r undertonev1.Reason) string {
 	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(r.String(), "REASON_"), "_", " "))
 }
 
-// poll asks what is open that is not in known, and waits up to wait for it.
-func (s *servers) poll(ctx context.Context, index uint64, wait time.Duration, known []*undertonev1.Participation) (out *undertonev1.PollResponse, err error) {
-	err = s.call(ctx, wait+try, func(ctx context.Context, n node) error {
-		out, err = n.Poll(ctx, &undertonev1.PollRequest{MinIndex: index, WaitMs: uint64(wait.Milliseconds()), Known: known})
-		if err == nil && out.GetIndex() < index {
-			err = fmt.Errorf("%w: %s answers from index %d, after %d", ErrUnavailable, n.address, out.GetIndex(), index)
+// poll asks what is open, and waits for it as long as r says. check is what must hold
+// of an answer, by the address that it is from.
+func (s *servers) poll(ctx context.Context, r *undertonev1.PollRequest, check func(out *undertonev1.PollResponse, from string) error) (out *undertonev1.PollResponse, err error) {
+	err = s.call(ctx, time.Duration(r.GetWaitMs())*time.Millisecond+try, func(ctx context.Context, n node) error {
+		out, err = n.Poll(ctx, r)
+		if err == nil && out.GetIndex() < r.GetMinIndex() {
+			err = fmt.Errorf("%w: %s answers from index %d, after %d", ErrUnavailable, n.address, out.GetIndex(), r.GetMinIndex())
+		}
+		if err == nil {
+			err = check(out, n.address)
 		}
 		return err
 	})

@@ -86,7 +86,7 @@ func (s JobSummary) open() bool {
 
 // final reports whether an error holds of an attempt for as long as it is open.
 func final(err error) bool {
-	for _, f := range []error{ErrCap, ErrBudget, ErrTooLarge, ErrSpec, ErrDeclined, ErrTwoHistories, ErrBackwards, ErrUnknownJob} {
+	for _, f := range []error{ErrCap, ErrBudget, ErrReservation, ErrTooLarge, ErrSpec, ErrDeclined, ErrTwoHistories, ErrBackwards, ErrUnknownJob} {
 		if errors.Is(err, f) {
 			return true
 		}

@@ -12,18 +12,18 @@ import (
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 )
 
-// Sync sends what waits to be sent, takes part in what is open, brings the
-// personal models up to date, and returns what it did. What goes wrong with one
-// job is in its JobSummary.
+// Sync checks that the servers' ledger extends what was seen of it, sends what waits to
+// be sent, takes part in what is open, brings the personal models up to date, and
+// returns what it did. What goes wrong with one job is in its JobSummary.
 //
-// Fails with ErrUnavailable, ErrForbidden, ErrRejected, the error of ctx,
-// ErrClosed, or that of a file which cannot be written. The Summary is of what was
+// Fails with ErrUnavailable, ErrForbidden, ErrRejected, ErrLedger, ErrTwoHistories,
+// the error of ctx, ErrClosed, or that of a file which cannot be written. The Summary is of what was
 // done until then. To Sync again is safe, whatever happened.
 func (d *Device) Sync(ctx context.Context) (*Summary, error) { return d.sync(ctx, 0) }
 
 // Run keeps syncing until ctx is done, and returns nil then. It waits at the
 // servers for rounds to open, and longer and longer after failures. It returns
-// early for what will not pass: ErrForbidden, ErrClosed.
+// early for what will not pass: ErrForbidden, ErrTwoHistories, ErrClosed.
 func (d *Device) Run(ctx context.Context) error {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval, pauses.RandomizationFactor = time.Second, time.Minute, 0.5
@@ -34,7 +34,7 @@ func (d *Device) Run(ctx context.Context) error {
 			return nil
 		}
 		d.cfg.Report(s)
-		if errors.Is(err, ErrForbidden) || errors.Is(err, ErrClosed) {
+		if errors.Is(err, ErrForbidden) || errors.Is(err, ErrTwoHistories) || errors.Is(err, ErrClosed) {
 			return err
 		}
 		// No work announces a job's last release: it is looked for, less and less
@@ -100,6 +100,9 @@ func (d *Device) sync(ctx context.Context, wait time.Duration) (*Summary, error)
 
 // run fails where going on makes no sense.
 func (s *syncing) run(wait time.Duration) error {
+	if err := s.record.Load().Ledger.forked(); err != nil {
+		return err
+	}
 	pending, err := s.outbox.pending()
 	if err != nil {
 		return err
@@ -110,8 +113,21 @@ func (s *syncing) run(wait time.Duration) error {
 		if err := s.files.syncFolder(s.outbox.folder); err != nil {
 			return err
 		}
+		wait = 0
+	}
+	answer, err := s.look(wait)
+	if err != nil {
+		return err
+	}
+	s.index = max(s.index, answer.GetIndex())
+	offered := map[attemptKey]bool{}
+	for _, w := range answer.GetWork() {
+		offered[attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}] = true
 	}
 	for _, k := range pending {
+		if a := s.record.Load().attempt(k); offered[k] && a != nil && a.Outcome == "" {
+			continue // take delivers it, once its reservation is seen
+		}
 		j := s.job(k.job)
 		j.Round, j.Attempt = k.round, k.attempt
 		j.Err = s.deliver(k, j)
@@ -119,17 +135,13 @@ func (s *syncing) run(wait time.Duration) error {
 		case s.ctx.Err() != nil:
 			return context.Cause(s.ctx)
 		case errors.Is(j.Err, ErrUnavailable):
-			return j.Err // nobody would answer a poll
+			return j.Err // nobody would answer anything else
 		}
 	}
-	answer, err := s.servers.poll(s.ctx, s.index, wait, s.known())
-	if err != nil {
-		return err
-	}
-	s.index = max(s.index, answer.GetIndex())
 	open := map[string]bool{}
 	for _, w := range answer.GetWork() {
-		if !s.wanted(w.GetJob()) {
+		k := attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}
+		if !s.wanted(k.job) && !slices.Contains(pending, k) {
 			continue
 		}
 		open[w.GetJob()] = true
@@ -160,6 +172,28 @@ func (s *syncing) run(wait time.Duration) error {
 		return s.save(r.clone())
 	}
 	return nil
+}
+
+// look asks what is open. The answer's ledger extends what was witnessed, and is what is
+// witnessed from then on, durably: nothing is sent before.
+func (s *syncing) look(wait time.Duration) (*undertonev1.PollResponse, error) {
+	before := s.record.Load()
+	seen := before.Ledger
+	answer, err := s.servers.poll(s.ctx, &undertonev1.PollRequest{
+		MinIndex: s.index, WaitMs: uint64(wait.Milliseconds()), Known: s.known(), LedgerSize: uint64(before.Ledger.size()),
+	}, func(out *undertonev1.PollResponse, from string) error {
+		next, err := before.Ledger.follow(out.GetLedger(), s.cfg.LedgerKey, from)
+		if next != nil {
+			seen = next
+		}
+		return err
+	})
+	if seen != before.Ledger {
+		next := before.clone()
+		next.Ledger = seen
+		err = also(err, s.save(next))
+	}
+	return answer, err
 }
 
 func (d *Device) wanted(job string) bool {

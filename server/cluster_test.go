@@ -31,6 +31,7 @@ import (
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server"
 	"github.com/undertone-fl/undertone/server/authority"
+	"github.com/undertone-fl/undertone/server/internal/solo"
 )
 
 // configVariable makes the test binary a server: it names its configuration.
@@ -81,6 +82,7 @@ type cluster struct {
 	t         testing.TB
 	authority *authority.Authority
 	dir       string
+	ledgerKey string   // file
 	free      []string // addresses
 	configs   []server.Config
 	nodes     []*process // nil: not yet there, or gone for good
@@ -108,7 +110,7 @@ func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	ca, err := authority.New()
 	must(t, err)
-	c := &cluster{t: t, authority: ca, dir: t.TempDir(), free: freeAddresses(t, 3*(n+3)),
+	c := &cluster{t: t, authority: ca, dir: t.TempDir(), ledgerKey: solo.KeyFile(t), free: freeAddresses(t, 3*(n+3)),
 		binary: os.Args[0], environ: func(int) []string { return nil }}
 	for range n {
 		c.place()
@@ -154,7 +156,8 @@ func (c *cluster) place() (i int) {
 	files, err := issued.Write(filepath.Join(c.dir, name+"-tls"))
 	must(c.t, err)
 	at := c.free[3*i:] // panics beyond three nodes more than there were
-	config := server.Config{Dir: filepath.Join(c.dir, name), Identity: files, API: at[0], Node: at[1], HTTP: at[2]}
+	config := server.Config{Dir: filepath.Join(c.dir, name), Identity: files, LedgerKeys: []string{c.ledgerKey},
+		API: at[0], Node: at[1], HTTP: at[2]}
 	c.configs = append(c.configs, config)
 	c.nodes = append(c.nodes, nil)
 	return i

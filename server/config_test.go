@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/proto/identity/grpctls"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -27,7 +29,7 @@ import (
 func alone(t *testing.T, ca *authority.Authority) server.Config {
 	t.Helper()
 	return server.Config{
-		Dir: t.TempDir(), Identity: issue(t, ca, identity.Node, "node-0"), Expect: 1,
+		Dir: t.TempDir(), Identity: issue(t, ca, identity.Node, "node-0"), LedgerKeys: []string{solo.KeyFile(t)}, Expect: 1,
 		API: "127.0.0.1:0", Node: "127.0.0.1:0", HTTP: "127.0.0.1:0",
 		Logger: slog.New(slog.DiscardHandler),
 	}
@@ -40,6 +42,13 @@ func issue(t *testing.T, ca *authority.Authority, role identity.Role, name strin
 	files, err := i.Write(filepath.Join(t.TempDir(), name))
 	must(t, err)
 	return files
+}
+
+func writeFile(t *testing.T, text string, mode os.FileMode) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(path, []byte("# a comment\n"+text), mode))
+	return path
 }
 
 // A mistake is one line that names the field.
@@ -62,6 +71,15 @@ func TestMistakes(t *testing.T) {
 		{"no certificate", func(c *server.Config) { c.Identity.Certificate = "" }, "identity", "certificate"},
 		{"no such file", func(c *server.Config) { c.Identity.Key += ".old" }, "identity", "tls.key.old"},
 		{"a client's certificate", func(c *server.Config) { c.Identity = client }, "identity", "client/ann"},
+		{"no ledger key", func(c *server.Config) { c.LedgerKeys = nil }, "ledger_keys", "missing"},
+		{"no such ledger key", func(c *server.Config) { c.LedgerKeys[0] += ".old" }, "ledger_keys", "ledger.key.old: no such file"},
+		{"a public ledger key", func(c *server.Config) { c.LedgerKeys[0] = writeFile(t, solo.PublicKey, 0o600) }, "ledger_keys", "line 2 is no secret key"},
+		{"a ledger key for everybody", func(c *server.Config) { c.LedgerKeys[0] = writeFile(t, solo.SecretKey, 0o644) }, "ledger_keys", "chmod 600"},
+		{"keys of two ledgers", func(c *server.Config) {
+			other, _, err := ledger.NewKey("elsewhere")
+			must(t, err)
+			c.LedgerKeys = append(c.LedgerKeys, writeFile(t, other, 0o600))
+		}, "ledger_keys", "a key of the ledger elsewhere"},
 		{"another name", func(c *server.Config) { c.Name = "node-1" }, "name", "node-0"},
 		{"API port in use", func(c *server.Config) { c.API = busy }, "api", busy + " is in use"},
 		{"node port in use", func(c *server.Config) { c.Node = busy }, "node", busy + " is in use"},

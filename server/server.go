@@ -182,7 +182,11 @@ func (s *Server) assemble(n replica) {
 	s.notary = notary.New(n, s.keys)
 	s.metrics.WatchLedger(s.notary)
 	s.ingest = ingest.New(n, ingest.Config{Limit: c.Inflight, Logger: s.log, Metrics: s.metrics, Tracer: tracer})
-	s.driver = driver.New(n, s.board, driver.Config{Logger: s.log, Metrics: s.metrics, Tracer: tracer})
+	first := s.keys.First()
+	s.driver = driver.New(n, s.board, driver.Config{
+		Logger: s.log, Metrics: s.metrics, Tracer: tracer,
+		Ledger: driver.Ledger{Origin: first.Origin, Key: first.Public},
+	})
 	var options []grpc.ServerOption
 	if c.Traces != "" {
 		options = append(options, grpc.StatsHandler(otelgrpc.NewServerHandler(

@@ -217,7 +217,7 @@ func (r *replay) charged(j *jobReplay, e *AttemptCharged) error {
 		return err
 	}
 	release := &spec.Releases[e.Round-1]
-	mechanism := spec.mechanism(e.Round)
+	mechanism := spec.Mechanism(e.Round)
 	recomputed, known := j.costs[mechanism]
 	if !known {
 		recomputed.nano, recomputed.ok = mechanism.cost(spec.Parts())

@@ -182,8 +182,8 @@ func (s *Specification) Parts() int {
 	return s.NMin
 }
 
-// mechanism is that of a round, counted from 1.
-func (s *Specification) mechanism(round int) Mechanism {
+// Mechanism is that of a round, counted from 1.
+func (s *Specification) Mechanism(round int) Mechanism {
 	r := &s.Releases[round-1]
 	return Mechanism{
 		Length: r.Length, Clip: r.Bound, Sigma: r.Sigma,

@@ -58,7 +58,9 @@ func benchmarkBundle(t testing.TB, jobs, roundsEach int) *ledger.Bundle {
 	return a.bundle(t)
 }
 
-func itoa(i int) string { return string([]byte{byte('0' + i/10000%10), byte('0' + i/1000%10), byte('0' + i/100%10), byte('0' + i/10%10), byte('0' + i%10)}) }
+func itoa(i int) string {
+	return string([]byte{byte('0' + i/10000%10), byte('0' + i/1000%10), byte('0' + i/100%10), byte('0' + i/10%10), byte('0' + i%10)})
+}
 
 func TestHundredThousand(t *testing.T) {
 	for _, c := range []struct{ jobs, rounds int }{{12, 4096}, {10000, 4}} {

@@ -21,9 +21,16 @@ const (
 	KeyFile         = "ca.key"
 )
 
-// Create makes an authority in a directory, which may not hold anything yet: else
-// ErrExists.
-func Create(dir string) (*Authority, error) {
+// File is one that is kept beside certificates, such as the key of a cluster's ledger.
+type File struct {
+	Name string
+	Text []byte
+	Mode fs.FileMode
+}
+
+// Create makes an authority in a directory, with other files beside it. The directory
+// may not hold anything yet: else ErrExists.
+func Create(dir string, beside ...File) (*Authority, error) {
 	a, err := New()
 	if err != nil {
 		return nil, err
@@ -32,10 +39,10 @@ func Create(dir string) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("authority: %w", err)
 	}
-	return a, writeDirectory(dir, []file{
+	return a, writeDirectory(dir, append([]File{
 		{KeyFile, encode("PRIVATE KEY", key), 0o600},
 		{CertificateFile, a.PEM(), 0o644},
-	})
+	}, beside...))
 }
 
 // Open reads the authority of a directory. An error wraps fs.ErrNotExist if
@@ -62,19 +69,19 @@ func Place(base string, id identity.Identity) string {
 }
 
 // Write puts the certificate, its key and the authority's certificate into a
-// directory, under the names of identity.In, all or none. A directory that holds
-// files already is ErrExists.
-func (i *Issued) Write(dir string) (identity.Files, error) {
+// directory, under the names of identity.In, with other files beside them, all or none.
+// A directory that holds files already is ErrExists.
+func (i *Issued) Write(dir string, beside ...File) (identity.Files, error) {
 	key, err := x509.MarshalPKCS8PrivateKey(i.key)
 	if err != nil {
 		return identity.Files{}, fmt.Errorf("authority: %w", err)
 	}
 	f := identity.In(dir)
-	return f, writeDirectory(dir, []file{
+	return f, writeDirectory(dir, append([]File{
 		{filepath.Base(f.Key), encode("PRIVATE KEY", key), 0o600},
 		{filepath.Base(f.Certificate), encode("CERTIFICATE", i.Certificate.Raw), 0o644},
 		{filepath.Base(f.Authority), i.authority.PEM(), 0o644},
-	})
+	}, beside...))
 }
 
 // Renew issues a certificate for the key in a directory that Write filled, and
@@ -132,15 +139,9 @@ func readPair(cert, key string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-type file struct {
-	name string
-	text []byte
-	mode fs.FileMode
-}
-
 // writeDirectory makes a directory with all of the files or none, in the place of
 // an empty one at most. Only its owner may look into it.
-func writeDirectory(dir string, files []file) error {
+func writeDirectory(dir string, files []File) error {
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
@@ -153,7 +154,7 @@ func writeDirectory(dir string, files []file) error {
 	for _, f := range files {
 		// Not synced, for thousands take as long as their syncs: what a power
 		// failure takes is issued again.
-		if err := os.WriteFile(filepath.Join(draft, f.name), f.text, f.mode); err != nil {
+		if err := os.WriteFile(filepath.Join(draft, f.Name), f.Text, f.Mode); err != nil {
 			return err
 		}
 	}

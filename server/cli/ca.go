@@ -21,6 +21,7 @@ import (
 	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/server/authority"
+	"github.com/undertone-fl/undertone/server/notary"
 )
 
 const defaultAuthority = "undertone-ca"
@@ -50,18 +51,23 @@ func addAuthorityFlag(cmd *cobra.Command, dir *string) {
 }
 
 func caInitCommand() *cobra.Command {
-	var dir string
+	var dir, cluster string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make an authority",
 		Long: `Init makes an authority that lasts ten years, in a directory that may not hold
 anything yet: ca.crt, which everybody is given, and ca.key, which is nobody's but
-the authority's.`,
+the authority's. Beside it is the key pair of the cluster's ledger: ledger.key, which
+undertone ca issue gives to nodes, and ledger.pub, which it gives to everybody.`,
 		Args:              named(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := authority.Create(dir)
+			public, pair, err := newLedgerKey(cluster)
+			if err != nil {
+				return flagf("cluster", "%w", err)
+			}
+			a, err := authority.Create(dir, pair...)
 			if errors.Is(err, authority.ErrExists) {
 				return flagf("dir", "%s: there is something already, and nothing is overwritten", dir)
 			}
@@ -69,14 +75,20 @@ the authority's.`,
 				return flagf("dir", "%w", pathProblem(err))
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), describe(a.Certificate(), dir))
+				c := describe(a.Certificate(), dir)
+				c.LedgerKey = public
+				return printJSON(cmd.OutOrStdout(), c)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "authority in %s, until %s; keep %s to yourself\n", dir,
-				until(a.Certificate().NotAfter), filepath.Join(dir, authority.KeyFile))
-			return nil
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), `authority in %s, until %s; keep %s to yourself
+ledger %s: %s is for nodes alone, %s for all who verify it
+`, dir, until(a.Certificate().NotAfter), filepath.Join(dir, authority.KeyFile),
+				cluster, filepath.Join(dir, notary.SecretFile), filepath.Join(dir, notary.PublicFile))
+			return err
 		},
 	}
 	addAuthorityFlag(cmd, &dir)
+	cmd.Flags().StringVar(&cluster, "cluster", defaultCluster, "`name` of the cluster, which its ledger bears")
+	complete(cmd, "cluster", cobra.NoFileCompletions)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -106,8 +118,9 @@ func caIssueCommand() *cobra.Command {
 		Short: "Issue certificates",
 		Long: `Issue makes a key and a certificate for each NAME, or for --count names, and puts
 them into a directory each, ROLE/NAME below --out: tls.crt, tls.key and ca.crt,
-as --identity wants them. Nothing is overwritten; --renew issues a certificate
-for the key that is there, which a running program takes up by itself.`,
+as --identity wants them, and the ledger's key: the public one as ledger.pub and, for
+nodes, the secret one as ledger.key. Nothing is overwritten; --renew issues a
+certificate for the key that is there, which a running program takes up by itself.`,
 		Example: `  undertone ca issue operator admin
   undertone ca issue node n1 --host n1.example.org,10.0.0.1
   undertone ca issue client --count 5000 --prefix user-
@@ -159,6 +172,10 @@ func (f *issue) run(cmd *cobra.Command, role string, names []string) error {
 	if err != nil {
 		return err
 	}
+	beside, err := ledgerFiles(f.dir, identity.Role(role))
+	if err != nil {
+		return err
+	}
 	out := f.out
 	if out == "" {
 		out = f.dir
@@ -180,7 +197,7 @@ func (f *issue) run(cmd *cobra.Command, role string, names []string) error {
 		}
 		group.Go(func() error {
 			place := authority.Place(out, id)
-			c, err := f.one(a, id, place)
+			c, err := f.one(a, id, place, beside)
 			if err != nil {
 				return err
 			}
@@ -212,7 +229,7 @@ func (f *issue) run(cmd *cobra.Command, role string, names []string) error {
 	return t.print(w)
 }
 
-func (f *issue) one(a *authority.Authority, id identity.Identity, place string) (*x509.Certificate, error) {
+func (f *issue) one(a *authority.Authority, id identity.Identity, place string, beside []authority.File) (*x509.Certificate, error) {
 	request := authority.Request{Identity: id, Hosts: f.hosts, Lifetime: f.lifetime}
 	if f.renew {
 		i, err := a.Renew(place, request)
@@ -222,7 +239,7 @@ func (f *issue) one(a *authority.Authority, id identity.Identity, place string) 
 		if err != nil {
 			return nil, err
 		}
-		return i.Certificate, nil
+		return i.Certificate, addMissing(place, beside)
 	}
 	if id.Role == identity.Node && len(request.Hosts) == 0 {
 		request.Hosts = []string{id.Name, "localhost", "127.0.0.1", "::1"}
@@ -231,7 +248,7 @@ func (f *issue) one(a *authority.Authority, id identity.Identity, place string) 
 	if err != nil {
 		return nil, err
 	}
-	_, err = i.Write(place)
+	_, err = i.Write(place, beside...)
 	if errors.Is(err, authority.ErrExists) {
 		return nil, usagef("%s: there is something already, and nothing is overwritten", place)
 	}
@@ -306,6 +323,7 @@ type certificate struct {
 	NotAfter    time.Time `json:"not_after"`
 	Hosts       []string  `json:"hosts,omitempty"`
 	Fingerprint string    `json:"sha256"`
+	LedgerKey   string    `json:"ledger_key,omitempty"` // public, of a new authority's cluster
 }
 
 func describe(c *x509.Certificate, path string) certificate {

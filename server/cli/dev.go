@@ -14,6 +14,7 @@ import (
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/server"
 	"github.com/undertone-fl/undertone/server/authority"
+	"github.com/undertone-fl/undertone/server/notary"
 )
 
 // devDir is where undertone server --dev keeps everything.
@@ -33,7 +34,7 @@ var (
 
 // develop makes what is not there yet, and the configuration of its one node.
 func (n *node) develop(s *settings) (*development, error) {
-	for _, flag := range []string{"config", "identity", "cert", "key", "ca", "name", "bootstrap-expect", "peers", "learner", "advertise"} {
+	for _, flag := range []string{"config", "identity", "cert", "key", "ca", "ledger-keys", "name", "bootstrap-expect", "peers", "learner", "advertise"} {
 		if s.given(flag) {
 			return nil, usagef("%s: --dev makes that by itself", s.place(flag))
 		}
@@ -57,11 +58,13 @@ func (n *node) develop(s *settings) (*development, error) {
 	n.config.Advertise = "127.0.0.1:7301"
 	n.config.Dir = filepath.Join(d.dir, "data")
 	n.config.Identity = identity.In(d.place(devNode))
+	n.config.LedgerKeys = []string{filepath.Join(d.place(devNode), notary.SecretFile)}
 	n.config.Expect = 1
 	return d, nil
 }
 
 func (d *development) authority() string                 { return filepath.Join(d.dir, "ca") }
+func (d *development) ledgerKey() string                 { return filepath.Join(d.authority(), notary.SecretFile) }
 func (d *development) place(id identity.Identity) string { return authority.Place(d.dir, id) }
 
 // make makes the authority and the certificates, or renews those that end
@@ -88,6 +91,15 @@ func (d *development) make() error {
 	if err != nil {
 		return pathProblem(err)
 	}
+	if !exists(d.ledgerKey()) {
+		_, pair, err := newLedgerKey(defaultCluster)
+		if err == nil {
+			err = addMissing(d.authority(), pair)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for _, id := range []identity.Identity{devNode, devOperator, devAuditor, devClient} {
 		if err := d.issue(a, id); err != nil {
 			return pathProblem(err)
@@ -106,11 +118,18 @@ func (d *development) issue(a *authority.Authority, id identity.Identity) error 
 		}
 	}
 	place := d.place(id)
+	beside, err := ledgerFiles(d.authority(), id.Role)
+	if err != nil {
+		return err
+	}
 	if !exists(identity.In(place).Key) {
 		i, err := a.Issue(request)
 		if err == nil {
-			_, err = i.Write(place)
+			_, err = i.Write(place, beside...)
 		}
+		return err
+	}
+	if err := addMissing(place, beside); err != nil {
 		return err
 	}
 	b, err := identity.Load(identity.In(place))
@@ -154,6 +173,7 @@ In another shell:
   undertone job open demo
   undertone-agent run --until-finished --dir %s --identity %s --data %s
   undertone job status demo
+  undertone audit report
 
 `, d.env(), filepath.Join(d.dir, "alice"), d.place(devClient), d.samples())
 	return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/server"
+	"github.com/undertone-fl/undertone/server/notary"
 )
 
 // node is the flags of undertone server.
@@ -75,8 +77,9 @@ peers belong to.`,
 	who.StringVar(&n.config.Identity.Certificate, "cert", "", "certificate `file`, instead of --identity's")
 	who.StringVar(&n.config.Identity.Key, "key", "", "key `file`, instead of --identity's")
 	who.StringVar(&n.config.Identity.Authority, "ca", "", "`file` of the authority of clients, operators and nodes, instead of --identity's")
+	who.StringSliceVar(&n.config.LedgerKeys, "ledger-keys", nil, "`files` of secret keys of the ledger, the same on every node (default: ledger.key in --identity)")
 	who.StringVar(&n.config.Name, "name", "", "`name` of the node (default: the certificate's)")
-	who.StringVar(&n.config.Cluster, "cluster", "undertone", "`name` of the cluster; nodes of another are refused")
+	who.StringVar(&n.config.Cluster, "cluster", defaultCluster, "`name` of the cluster; nodes of another are refused")
 	who.StringVar(&n.config.Dir, "data-dir", "", "`directory` of the log, snapshots and models")
 
 	where := commandline.Part("Addresses")
@@ -109,7 +112,7 @@ peers belong to.`,
 			complete(cmd, f.Name, files("yaml", "yml", "json"))
 		case "identity", "data-dir":
 			complete(cmd, f.Name, directories)
-		case "cert", "key", "ca":
+		case "cert", "key", "ca", "ledger-keys":
 			complete(cmd, f.Name, files())
 		case "log-level":
 			complete(cmd, f.Name, cobra.FixedCompletions(logLevels, cobra.ShellCompDirectiveNoFileComp))
@@ -152,6 +155,9 @@ func (n *node) run(cmd *cobra.Command) error {
 		}
 	} else {
 		n.config.Identity = overriding(n.config.Identity, n.identity)
+		if key := filepath.Join(n.identity, notary.SecretFile); len(n.config.LedgerKeys) == 0 && n.identity != "" && exists(key) {
+			n.config.LedgerKeys = []string{key}
+		}
 		switch {
 		case n.config.Identity == (identity.Files{}):
 			return flagf("identity", "is missing: a directory of tls.crt, tls.key and ca.crt (undertone ca issue node NAME makes one; undertone server --dev needs none)")
@@ -200,6 +206,10 @@ func (n *node) show(cmd *cobra.Command, s *settings) error {
 	if id := b.Identity(); id.Role != identity.Node {
 		return &identity.FileError{Path: n.config.Identity.Certificate, Err: fmt.Errorf("the certificate is that of %v, and not a node's", id)}
 	}
+	keys, err := notary.LoadKeys(n.config.LedgerKeys)
+	if err != nil {
+		return usagef("%s: %w", s.place("ledger-keys"), err)
+	}
 	t := table{header: []string{"SETTING", "VALUE", "FROM"}}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if settable(f) {
@@ -209,7 +219,7 @@ func (n *node) show(cmd *cobra.Command, s *settings) error {
 	if err := t.print(cmd.OutOrStdout()); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n%v, until %s\n", b.Identity(), until(b.Certificate().NotAfter))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "\n%v, until %s; ledger %s\n", b.Identity(), until(b.Certificate().NotAfter), keys.First().Origin)
 	return err
 }
 

@@ -8,6 +8,11 @@
 // giving an open round its full deadline again. Two leaders at a time, or a
 // decision taken twice, do no harm: the state machine admits the first.
 //
+// # The ledger
+//
+// A leader that was told of a ledger begins it, where there is none, before it opens
+// anything: nothing is then spent that is not on record.
+//
 // # Failed attempts
 //
 // An attempt that fails has spent its charge. It is followed by another one no
@@ -48,7 +53,12 @@ type Config struct {
 	Logger  *slog.Logger
 	Metrics *metrics.Metrics
 	Tracer  trace.Tracer
+	Ledger  Ledger
 }
+
+// Ledger is the ledger that a cluster without one is to have: its origin and public
+// key. The zero value is none.
+type Ledger struct{ Origin, Key string }
 
 // Driver drives all jobs. See Run.
 type Driver struct {
@@ -146,6 +156,7 @@ func (d *Driver) Run(ctx context.Context) {
 	turns := make(map[string]*turn)
 	outcomes := make(chan outcome)
 	busy := 0
+	pause := firstPause // after the ledger was not begun
 	var index uint64
 	defer func() {
 		for ; busy > 0; busy-- {
@@ -154,6 +165,20 @@ func (d *Driver) Run(ctx context.Context) {
 	}()
 	for {
 		edition, _ := d.board.At(index)
+		if edition.Leading && !d.recorded() {
+			at, err := d.beginLedger(ctx)
+			if err != nil {
+				d.config.Logger.Warn("the ledger has not begun, to be tried again", "err", err)
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(pause):
+				}
+				pause = min(2*pause, lastPause)
+				continue
+			}
+			index, pause = max(index, at), firstPause
+		}
 		if !edition.Leading {
 			maps.DeleteFunc(turns, func(_ string, t *turn) bool { return !t.busy })
 			d.config.Metrics.Held.Reset()
@@ -218,6 +243,23 @@ func (d *Driver) Run(ctx context.Context) {
 			t.again = time.Now().Add(t.pause)
 		}
 	}
+}
+
+// recorded reports whether all that is done from now on is in a ledger, if it is to be.
+func (d *Driver) recorded() (yes bool) {
+	if d.config.Ledger == (Ledger{}) {
+		return true
+	}
+	d.node.View(func(m *rounds.Machine, _ uint64) { yes = m.Ledger() != nil })
+	return yes
+}
+
+func (d *Driver) beginLedger(ctx context.Context) (index uint64, err error) {
+	index, err = d.node.Propose(ctx, rounds.BeginLedger(d.config.Ledger))
+	if err == nil {
+		d.config.Logger.Info("ledger begun", "origin", d.config.Ledger.Origin)
+	}
+	return index, err
 }
 
 func later(a, b time.Time) time.Time {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/internal/solo"
 	"github.com/undertone-fl/undertone/server/metrics"
@@ -22,12 +24,14 @@ import (
 )
 
 // drive runs a driver over a node until the test ends.
-func drive(t *testing.T, n *solo.Node) *metrics.Metrics {
+func drive(t *testing.T, n *solo.Node) *metrics.Metrics { return driveWith(t, n, Ledger{}) }
+
+func driveWith(t *testing.T, n *solo.Node, l Ledger) *metrics.Metrics {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	b := board.New(n)
 	m := metrics.New()
-	d := New(n, b, Config{Logger: slog.New(slog.DiscardHandler), Metrics: m, Tracer: noop.NewTracerProvider().Tracer("")})
+	d := New(n, b, Config{Logger: slog.New(slog.DiscardHandler), Metrics: m, Tracer: noop.NewTracerProvider().Tracer(""), Ledger: l})
 	done := make(chan struct{}, 2)
 	go func() { b.Run(ctx); done <- struct{}{} }()
 	go func() { d.Run(ctx); done <- struct{}{} }()
@@ -71,6 +75,51 @@ func TestJobToItsEnd(t *testing.T) {
 	if _, err := jobs.State(spec, v.Released, v.Latest.Bytes); err != nil {
 		t.Errorf("the last state: %v", err)
 	}
+}
+
+// The ledger begins before anything is opened, however often that fails, and once.
+func TestLedgerComesFirst(t *testing.T) {
+	n := solo.New()
+	spec := n.Create(t, solo.Parameters(), solo.Terms("movies"))
+	failures, begun := 2, 0
+	n.Around = func(c rounds.Command, apply func() (uint64, error)) (uint64, error) {
+		if _, begins := c.(rounds.BeginLedger); begins {
+			if failures > 0 {
+				failures--
+				return 0, replication.ErrIndeterminate
+			}
+			begun++
+		}
+		return apply()
+	}
+	l := Ledger{Origin: solo.Origin, Key: solo.PublicKey}
+	driveWith(t, n, l)
+	if _, ok := n.Attempt(spec.Job, 1, 1, rounds.Collecting); !ok {
+		t.Fatal("no round was opened")
+	}
+	n.Lead(false)
+	n.Lead(true)
+	fill(t, n, spec, 1, 1, spec.RoundSize)
+	if _, ok := n.Attempt(spec.Job, 2, 1, rounds.Collecting); !ok {
+		t.Fatal("no further round was opened")
+	}
+	if failures > 0 || begun != 1 {
+		t.Errorf("begun %d times, with %d failures to come", begun, failures)
+	}
+	n.View(func(m *rounds.Machine, _ uint64) {
+		var kinds []string
+		for _, record := range m.Ledger().Records() {
+			e, err := ledger.Decode(record)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kinds = append(kinds, fmt.Sprintf("%T", e))
+		}
+		want := []string{"*ledger.Begun", "*ledger.JobCreated", "*ledger.AttemptCharged", "*ledger.Released", "*ledger.AttemptCharged"}
+		if !slices.Equal(kinds, want) {
+			t.Errorf("records: %v", kinds)
+		}
+	})
 }
 
 // At the deadline a round closes with what it has.

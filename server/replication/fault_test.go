@@ -243,7 +243,7 @@ func TestUnknownCommandIsFatal(t *testing.T) {
 	c := newCluster(t)
 	a := c.place("a").start(expect(1))
 	l := c.leader()
-	newer := []byte{0x08, 0x02} // version: 2
+	newer := []byte{0x08, encoding.CommandVersion + 1}
 	go a.raft.Apply(newer, 0).Error()
 	if err := l.died(); !errors.Is(err, encoding.ErrNewer) {
 		t.Errorf("died of %v", err)

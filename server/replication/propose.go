@@ -33,9 +33,10 @@ const (
 
 // Propose commits a command through the leader, wherever that is, and returns
 // once it is applied on this node too: index is where. Fails with a
-// *rounds.Refusal, or one of the errors above, or ctx's.
+// *rounds.Refusal, or one of the errors above, or ctx's. What the ledger may record
+// is dated.
 func (n *Node) Propose(ctx context.Context, c rounds.Command) (index uint64, err error) {
-	data, err := encoding.MarshalCommand(c)
+	data, err := encoding.MarshalCommand(n.date(c))
 	if err != nil {
 		return 0, err
 	}
@@ -48,6 +49,23 @@ func (n *Node) Propose(ctx context.Context, c rounds.Command) (index uint64, err
 		n.counters.committed(time.Since(start))
 	}
 	return index, err
+}
+
+// date gives a command its time by this node's clock, if there is a ledger that may
+// record it: without one the log stays such that older programs read it.
+func (n *Node) date(c rounds.Command) rounds.Command {
+	switch c.(type) {
+	case rounds.Collect, rounds.Stage, rounds.Run, rounds.Dated:
+		return c // the many, and those of which nothing is recorded
+	case rounds.BeginLedger:
+	default:
+		begun := false
+		n.View(func(m *rounds.Machine, _ uint64) { begun = m.Ledger() != nil })
+		if !begun {
+			return c
+		}
+	}
+	return rounds.Dated{At: time.Now().UnixMilli(), Command: c}
 }
 
 // Barrier returns an index such that everything committed before the call is at

@@ -35,7 +35,7 @@ type bookkeeper struct {
 // ledgerMessage is a checkpoint for somebody who has one of the first size records.
 func ledgerMessage(h *notary.Head, size uint64) (*undertonev1.Ledger, error) {
 	proof, err := h.Consistency(size)
-	return &undertonev1.Ledger{Checkpoint: h.Note, Consistency: hashes(proof), Rotations: h.Rotations}, err
+	return &undertonev1.Ledger{Checkpoint: h.Note, Consistency: hashes(proof), Rotations: h.Rotations, Key: h.Key}, err
 }
 
 // reservation is the proof that an attempt is charged, nil where there is none.
@@ -166,16 +166,15 @@ func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, er
 	wrong := func(field, want string) error {
 		return refusal.New(undertonev1.Reason_REASON_MALFORMED, "%s: want %s", field, want)
 	}
-	in := func(x, least, most float64) bool { return x >= least && x <= most } // no NaN
-	switch {
-	case !in(req.ClaimedEpsilon, 0, most):
+	switch { // each so that NaN is refused
+	case !(req.ClaimedEpsilon >= 0 && req.ClaimedEpsilon <= most):
 		return m, wrong("claimed_epsilon", "a number from 0 to 1e6")
-	case !in(req.LowerEpsilon, 0, most):
+	case !(req.LowerEpsilon >= 0 && req.LowerEpsilon <= most):
 		return m, wrong("lower_epsilon", "a number from 0 to 1e6")
-	case !in(req.Delta, 0, 1):
-		return m, wrong("delta", "a number from 0 to 1")
-	case !in(req.Confidence, 0, 1):
-		return m, wrong("confidence", "a number from 0 to 1")
+	case !(req.Delta > 0 && req.Delta < 1):
+		return m, wrong("delta", "a number between 0 and 1")
+	case !(req.Confidence >= 1/millionths && req.Confidence < 1):
+		return m, wrong("confidence", "a number between 0 and 1")
 	case req.Trials == 0:
 		return m, wrong("trials", "at least one")
 	case req.MeasuredMs <= 0:

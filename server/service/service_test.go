@@ -32,6 +32,7 @@ import (
 	"github.com/undertone-fl/undertone/server/ingest"
 	"github.com/undertone-fl/undertone/server/internal/solo"
 	"github.com/undertone-fl/undertone/server/metrics"
+	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/replication"
 	"github.com/undertone-fl/undertone/server/service"
 )
@@ -44,6 +45,7 @@ type fixture struct {
 	address   string
 	authority *authority.Authority
 	metrics   *metrics.Metrics
+	keys      string // the file
 }
 
 // node is solo's, with a method that panics.
@@ -58,7 +60,8 @@ func newFixture(t *testing.T, change func(*service.Config)) *fixture {
 	must(t, err)
 	bearer, err := ca.Bearer(identity.Node, "node-0", "127.0.0.1")
 	must(t, err)
-	f := &fixture{t: t, node: &node{solo.New()}, authority: ca, metrics: metrics.New()}
+	f := &fixture{t: t, node: &node{solo.New()}, authority: ca, metrics: metrics.New(), keys: solo.KeyFile(t)}
+	f.node.BeginLedger(t)
 	f.spec = f.node.Create(t, solo.Parameters(), solo.Terms("movies"))
 	f.node.Do(t, rounds.OpenRound{Job: f.spec.Job, Round: 1, Attempt: 1})
 
@@ -72,7 +75,9 @@ func newFixture(t *testing.T, change func(*service.Config)) *fixture {
 	if change != nil {
 		change(&config)
 	}
-	s := service.New(f.node, b, in, config)
+	ledger, err := notary.Open(f.node, []string{f.keys})
+	must(t, err)
+	s := service.New(f.node, b, in, ledger, config)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	f.address = l.Addr().String()
@@ -157,11 +162,12 @@ func must(t *testing.T, err error) {
 func TestRoles(t *testing.T) {
 	f := newFixture(t, nil)
 	may := map[identity.Role][]string{
-		identity.Client:   {"Poll", "GetSpec", "FetchState", "Submit", "SubmitLarge"},
-		identity.Auditor:  {"GetSpec", "FetchState", "GetJob", "ListJobs", "GetCluster"},
-		identity.Operator: {"GetSpec", "FetchState", "CreateJob", "OpenJob", "PauseJob", "OpenRound", "CloseRound", "GetJob", "ListJobs", "GetCluster", "RemoveNode", "PromoteNode", "TransferLeadership", "Backup"},
+		identity.Client:  {"Poll", "GetSpec", "FetchState", "Submit", "SubmitLarge", "GetCheckpoint"},
+		identity.Auditor: {"GetSpec", "FetchState", "GetJob", "ListJobs", "GetCluster", "GetCheckpoint", "DownloadLedger", "RecordCanary", "CreateLink"},
+		identity.Operator: {"GetSpec", "FetchState", "CreateJob", "OpenJob", "PauseJob", "OpenRound", "CloseRound", "GetJob", "ListJobs", "GetCluster", "RemoveNode", "PromoteNode", "TransferLeadership", "Backup",
+			"CloseJob", "GetCheckpoint", "DownloadLedger", "RotateKey", "RecordCanary", "CreateLink"},
 	}
-	for _, desc := range []grpc.ServiceDesc{rpc.ParticipantService_ServiceDesc, rpc.OperatorService_ServiceDesc} {
+	for _, desc := range []grpc.ServiceDesc{rpc.ParticipantService_ServiceDesc, rpc.OperatorService_ServiceDesc, rpc.LedgerService_ServiceDesc} {
 		var methods []string
 		for _, m := range desc.Methods {
 			methods = append(methods, m.MethodName)

@@ -26,11 +26,13 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/proto/identity/grpctls"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server/authority"
+	"github.com/undertone-fl/undertone/server/notary"
 )
 
 // Config of a cluster.
@@ -51,6 +53,7 @@ type Config struct {
 type Cluster struct {
 	dir       string
 	authority *authority.Authority
+	ledgerKey string // file of the secret key
 	operator  *identity.Bearer
 	nodes     []*Node
 }
@@ -89,6 +92,9 @@ func Start(ctx context.Context, c Config) (*Cluster, error) {
 	if out.authority, err = openAuthority(filepath.Join(c.Dir, "authority")); err != nil {
 		return nil, err
 	}
+	if out.ledgerKey, err = ledgerKey(c.Dir); err != nil {
+		return nil, err
+	}
 	if out.operator, err = out.Bearer(identity.Operator, "operator"); err != nil {
 		return nil, err
 	}
@@ -119,6 +125,27 @@ func openAuthority(dir string) (*authority.Authority, error) {
 	}
 	return a, err
 }
+
+// ledgerKey makes the key pair of the cluster's ledger, or finds that of before, and
+// returns the file of the secret one.
+func ledgerKey(dir string) (path string, err error) {
+	path = filepath.Join(dir, notary.SecretFile)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	secret, public, err := ledger.NewKey(Name)
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(dir, notary.PublicFile), []byte(public+"\n"), 0o666); err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, []byte(secret+"\n"), 0o600)
+}
+
+// LedgerKey is the file of the public key that checkpoints of the cluster's ledger are
+// signed with.
+func (c *Cluster) LedgerKey() string { return filepath.Join(c.dir, notary.PublicFile) }
 
 // configure writes a configuration file for every node, or finds those of
 // before.
@@ -166,7 +193,7 @@ func (c *Cluster) configure(config Config) error {
 		}
 		b, err := json.MarshalIndent(map[string]any{
 			"name": n.Name, "cluster": Name, "data_dir": filepath.Join(c.dir, n.Name),
-			"api": n.API, "node": n.Peer, "http": n.HTTP, "advertise": peers[i], "identity": place,
+			"api": n.API, "node": n.Peer, "http": n.HTTP, "advertise": peers[i], "identity": place, "ledger_keys": []string{c.ledgerKey},
 			"bootstrap_expect": len(c.nodes), "peers": peers,
 			// The clients of an experiment wait for nobody.
 			"client_rate": 1e6, "client_burst": 1_000_000,

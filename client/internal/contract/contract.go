@@ -25,6 +25,8 @@ import (
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/proto/identity/grpctls"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -46,6 +48,14 @@ type Service struct {
 	Copies  int // of contributions, counting every retry
 	Known   int // attempts that the last poll listed
 
+	// Ledger is what is shown, nil: none; Shown what some clients are shown instead.
+	Ledger *Ledger
+	Shown  map[string]*Ledger
+	// Reserve may change what is recorded of an attempt, and Answer what a client is
+	// told.
+	Reserve func(*ledger.AttemptCharged)
+	Answer  func(who string, out *undertonev1.PollResponse)
+
 	interrupt func(call, when string) error
 }
 
@@ -56,15 +66,22 @@ type Job struct {
 	States  [][]byte // released
 	Size    uint64   // of the last of them, as Poll claims it; 0: what it is
 	Attempt int
-	open    bool
-	members map[string]bool
-	sum     []int64
+	Spent   accounting.NanoRho
+
+	open     bool
+	reserved int64 // the record of the attempt
+	members  map[string]bool
+	sum      []int64
 }
 
 // New serves until the test ends, a node of each bearer on a port of 127.0.0.1.
 func New(t testing.TB, nodes ...*identity.Bearer) *Service {
 	t.Helper()
-	s := &Service{t: t, Index: 1, Jobs: map[string]*Job{}, Arrived: map[string][]byte{}}
+	s := &Service{t: t, Index: 1, Jobs: map[string]*Job{}, Arrived: map[string][]byte{}, Shown: map[string]*Ledger{}}
+	var err error
+	if s.Ledger, err = NewLedger(); err != nil {
+		t.Fatal(err)
+	}
 	for _, bearer := range nodes {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -99,6 +116,7 @@ func (s *Service) Create(p jobs.Parameters, t jobs.Terms) *Job {
 	defer s.Mu.Unlock()
 	s.Index++
 	s.Jobs[t.Job] = j
+	s.record(&ledger.JobCreated{Job: t.Job, Specification: sha256.Sum256(raw), State: sha256.Sum256(state), Budget: spec.Budget})
 	return j
 }
 
@@ -108,7 +126,19 @@ func (s *Service) Begin(name string) {
 	defer s.Mu.Unlock()
 	j := s.Jobs[name]
 	j.Attempt++
-	j.open, j.members, j.sum = true, map[string]bool{}, make([]int64, j.Spec.Releases[len(j.States)-1].Length)
+	round := len(j.States)
+	release := j.Spec.Releases[round-1]
+	j.open, j.members, j.sum = true, map[string]bool{}, make([]int64, release.Length)
+	j.Spent += release.Charge
+	charged := &ledger.AttemptCharged{
+		Job: name, Round: round, Attempt: j.Attempt,
+		Specification: sha256.Sum256(j.Raw), State: sha256.Sum256(j.States[round-1]),
+		Charge: release.Charge, Spent: j.Spent,
+	}
+	if s.Reserve != nil {
+		s.Reserve(charged)
+	}
+	j.reserved = s.record(charged)
 	s.Index++
 }
 
@@ -123,7 +153,9 @@ func (s *Service) Count(name, client string) {
 func (s *Service) Fail(name string) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	s.Jobs[name].open = false
+	j := s.Jobs[name]
+	j.open = false
+	s.record(&ledger.Failed{Job: name, Round: len(j.States), Attempt: j.Attempt, Members: len(j.members), Why: "the test's"})
 	s.Index++
 }
 
@@ -138,6 +170,9 @@ func (s *Service) Release(name string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.record(&ledger.Released{
+		Job: name, Round: round, Attempt: j.Attempt, Members: len(j.members), State: sha256.Sum256(next), Charge: j.Spec.Releases[round-1].Charge,
+	})
 	j.States = append(j.States, next)
 	j.open, j.Attempt = false, 0
 	s.Index++
@@ -235,6 +270,12 @@ func (s *Service) work(who string, r *undertonev1.PollRequest) (out *undertonev1
 		fresh = fresh || !slices.ContainsFunc(r.GetKnown(), func(p *undertonev1.Participation) bool {
 			return p.GetJob() == name && int(p.GetRound()) == len(j.States) && int(p.GetAttempt()) == j.Attempt
 		})
+	}
+	if err := s.show(who, r.GetLedgerSize(), out); err != nil {
+		return nil, false, err
+	}
+	if s.Answer != nil {
+		s.Answer(who, out)
 	}
 	return out, fresh, nil
 }

@@ -3,16 +3,14 @@
 // The same Report is the text, the JSON and the page that an auditor reads.
 package report
 
-import (
-	"github.com/undertone-fl/undertone/dp/ledger"
-)
-
 // Report is everything that the auditor's page holds. Its JSON names are a format that
 // others read: fields are added, never changed (FORMAT.md).
 type Report struct {
 	Version int    `json:"version"`
 	Ledger  Ledger `json:"ledger"`
 	Jobs    []Job  `json:"jobs"`
+	// Together is what all jobs cost a user who took part in every attempt of them.
+	Together Together `json:"together"`
 	// NotCovered is what no ledger can show: malicious clients, timing, users with several
 	// accounts, ...
 	NotCovered []string `json:"not_covered"`
@@ -64,11 +62,17 @@ type Job struct {
 	Canary      *Canary      `json:"canary,omitempty"` // the last one on record
 }
 
+// Together is the cost of all jobs, whose rho add up: under zero-out, whatever theirs is.
+type Together struct {
+	Delta float64 `json:"delta"` // the least of the jobs'; 0 where there are none
+	Privacy
+}
+
 // Privacy is an amount of it, in every unit that people use.
 type Privacy struct {
 	NanoRho    uint64  `json:"nano_rho"`
 	Rho        float64 `json:"rho"`
-	Mu         float64 `json:"mu"`                  // of Gaussian DP
+	Mu         float64 `json:"mu"`                  // of Gaussian DP; 0 where the lattice is too coarse for it
 	Epsilon    float64 `json:"epsilon"`             // at the job's delta, under the job's adjacency
 	ReplaceOne float64 `json:"replace_one_epsilon"` // the same under replace-one
 }
@@ -127,6 +131,3 @@ type Canary struct {
 	By         string  `json:"by"`
 	Date       string  `json:"date"`
 }
-
-// New computes the report of a verified history and of its signed checkpoint.
-func New(h *ledger.History, checkpoint []byte) (*Report, error) { panic("report: to be built") }

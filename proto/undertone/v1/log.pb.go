@@ -22,7 +22,8 @@ const (
 )
 
 // Command is one replicated log entry. Its meaning never changes; a node that
-// meets a version above its own, or a command that it does not know, halts.
+// meets a version above its own, or a command that it does not know, halts. A
+// command is of the lowest version that has its fields.
 type Command struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -42,7 +43,7 @@ type Command struct {
 	//	*Command_RecordCanary
 	Command isCommand_Command `protobuf_oneof:"command"`
 	// Since version 2: when it was proposed, in milliseconds since 1970, for the
-	// ledger; 0: unknown.
+	// ledger and nothing else; 0: unknown.
 	AtMs          int64 `protobuf:"varint,14,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -227,7 +227,10 @@ type Ledger struct {
 	// Hashes that prove that the records asked for are its first; 32 bytes each.
 	Consistency [][]byte `protobuf:"bytes,2,rep,name=consistency,proto3" json:"consistency,omitempty"`
 	// The rotations of the key that signs, all of them, in order: records.
-	Rotations     [][]byte `protobuf:"bytes,3,rep,name=rotations,proto3" json:"rotations,omitempty"`
+	Rotations [][]byte `protobuf:"bytes,3,rep,name=rotations,proto3" json:"rotations,omitempty"`
+	// The key that signed, public, as text: for who has none yet and trusts the first
+	// that is seen. Who has one relies on that and the rotations.
+	Key           string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,6 +284,13 @@ func (x *Ledger) GetRotations() [][]byte {
 		return x.Rotations
 	}
 	return nil
+}
+
+func (x *Ledger) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
 }
 
 // Work is an attempt that collects.
@@ -1063,13 +1073,14 @@ const file_undertone_v1_participant_proto_rawDesc = "" +
 	"\fPollResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12&\n" +
 	"\x04work\x18\x02 \x03(\v2\x12.undertone.v1.WorkR\x04work\x12,\n" +
-	"\x06ledger\x18\x03 \x01(\v2\x14.undertone.v1.LedgerR\x06ledger\"h\n" +
+	"\x06ledger\x18\x03 \x01(\v2\x14.undertone.v1.LedgerR\x06ledger\"z\n" +
 	"\x06Ledger\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\fR\n" +
 	"checkpoint\x12 \n" +
 	"\vconsistency\x18\x02 \x03(\fR\vconsistency\x12\x1c\n" +
-	"\trotations\x18\x03 \x03(\fR\trotations\"\xa3\x02\n" +
+	"\trotations\x18\x03 \x03(\fR\trotations\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\"\xa3\x02\n" +
 	"\x04Work\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12\x18\n" +

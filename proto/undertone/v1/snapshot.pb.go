@@ -314,9 +314,7 @@ type SnapshotJob struct {
 	Members []byte `protobuf:"bytes,7,opt,name=members,proto3" json:"members,omitempty"`
 	Before  []byte `protobuf:"bytes,8,opt,name=before,proto3" json:"before,omitempty"`
 	// Coordinates of the sum that SnapshotSum records of this job carry.
-	SumLength uint32 `protobuf:"varint,9,opt,name=sum_length,json=sumLength,proto3" json:"sum_length,omitempty"`
-	// Since version 2: an operator closed it.
-	Closed        bool `protobuf:"varint,10,opt,name=closed,proto3" json:"closed,omitempty"`
+	SumLength     uint32 `protobuf:"varint,9,opt,name=sum_length,json=sumLength,proto3" json:"sum_length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -412,13 +410,6 @@ func (x *SnapshotJob) GetSumLength() uint32 {
 		return x.SumLength
 	}
 	return 0
-}
-
-func (x *SnapshotJob) GetClosed() bool {
-	if x != nil {
-		return x.Closed
-	}
-	return false
 }
 
 // SnapshotLedger continues the list of the ledger's records.
@@ -664,7 +655,7 @@ const file_undertone_v1_snapshot_proto_rawDesc = "" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x10\n" +
 	"\x03era\x18\x04 \x01(\rR\x03era\"#\n" +
 	"\x0fSnapshotClients\x12\x10\n" +
-	"\x03ids\x18\x01 \x01(\fR\x03ids\"\xc7\x02\n" +
+	"\x03ids\x18\x01 \x01(\fR\x03ids\"\xaf\x02\n" +
 	"\vSnapshotJob\x12\x12\n" +
 	"\x04spec\x18\x01 \x01(\fR\x04spec\x12,\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x16.undertone.v1.JobStateR\x05state\x12\x14\n" +
@@ -676,9 +667,7 @@ const file_undertone_v1_snapshot_proto_rawDesc = "" +
 	"\amembers\x18\a \x01(\fR\amembers\x12\x16\n" +
 	"\x06before\x18\b \x01(\fR\x06before\x12\x1d\n" +
 	"\n" +
-	"sum_length\x18\t \x01(\rR\tsumLength\x12\x16\n" +
-	"\x06closed\x18\n" +
-	" \x01(\bR\x06closed\"*\n" +
+	"sum_length\x18\t \x01(\rR\tsumLength\"*\n" +
 	"\x0eSnapshotLedger\x12\x18\n" +
 	"\arecords\x18\x01 \x03(\fR\arecords\"1\n" +
 	"\vSnapshotSum\x12\x10\n" +

@@ -1,6 +1,8 @@
 package solo
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
@@ -33,4 +35,14 @@ func Signer(t testing.TB) note.Signer {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// KeyFile writes the secret key as a node has it, and returns where.
+func KeyFile(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ledger.key")
+	if err := os.WriteFile(path, []byte(SecretKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

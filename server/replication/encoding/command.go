@@ -13,12 +13,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 )
 
-// CommandVersion is the version of the commands that are written, and the
-// highest that is read.
-const CommandVersion = 1
+// CommandVersion is the highest version of commands. Each is written as the lowest
+// that holds it: version 1 is commands without a date of before there was a ledger,
+// and so a cluster that has none writes what older programs read.
+const CommandVersion = 2
 
 // ErrNewer says that bytes were written by a newer version of the program.
 var ErrNewer = errors.New("written by a newer version")
@@ -28,7 +30,10 @@ var ErrMalformed = errors.New("malformed")
 
 // MarshalCommand returns a command as the log holds it.
 func MarshalCommand(c rounds.Command) ([]byte, error) {
-	m := &undertonev1.Command{Version: CommandVersion}
+	m := &undertonev1.Command{Version: version(c)}
+	if dated, ok := c.(rounds.Dated); ok {
+		m.AtMs, c = dated.At, dated.Command
+	}
 	switch c := c.(type) {
 	case rounds.CreateJob:
 		m.Command = &undertonev1.Command_CreateJob{CreateJob: &undertonev1.CreateJob{Spec: c.Spec, State: blobMessage(c.State)}}
@@ -53,10 +58,36 @@ func MarshalCommand(c rounds.Command) ([]byte, error) {
 		}}
 	case rounds.FailRound:
 		m.Command = &undertonev1.Command_FailRound{FailRound: &undertonev1.FailRound{Key: key(c.Job, c.Round, c.Attempt), Why: c.Why}}
+	case rounds.BeginLedger:
+		m.Command = &undertonev1.Command_BeginLedger{BeginLedger: &undertonev1.BeginLedger{Origin: c.Origin, Key: c.Key}}
+	case rounds.RotateKey:
+		m.Command = &undertonev1.Command_RotateKey{RotateKey: &undertonev1.RotateKey{Key: c.Key, Endorsement: c.Endorsement}}
+	case rounds.CloseJob:
+		m.Command = &undertonev1.Command_CloseJob{CloseJob: &undertonev1.CloseJob{Job: c.Job}}
+	case rounds.RecordCanary:
+		x := c.Measured
+		m.Command = &undertonev1.Command_RecordCanary{RecordCanary: &undertonev1.RecordCanary{
+			Job: x.Job, By: x.By, ClaimedMicroEpsilon: x.Claimed, LowerMicroEpsilon: x.Lower, Delta: x.Delta,
+			ConfidencePpm: x.Confidence, Trials: x.Trials, Passed: x.Passed, MeasuredMs: x.Measured,
+		}}
 	default:
 		return nil, fmt.Errorf("command %T has no encoding", c)
 	}
 	return proto.Marshal(m)
+}
+
+// version is the lowest that holds a command.
+func version(c rounds.Command) uint32 {
+	switch c := c.(type) {
+	case rounds.Dated:
+		if c.At == 0 {
+			return version(c.Command)
+		}
+		return 2
+	case rounds.BeginLedger, rounds.RotateKey, rounds.CloseJob, rounds.RecordCanary:
+		return 2
+	}
+	return 1
 }
 
 // UnmarshalCommand reads a command. Fails with ErrNewer or ErrMalformed.
@@ -75,6 +106,21 @@ func UnmarshalCommand(b []byte) (rounds.Command, error) {
 	case m.Version == 0:
 		return nil, fmt.Errorf("command without a version: %w", ErrMalformed)
 	}
+	c, err := command(&m)
+	if err != nil {
+		return nil, err
+	}
+	if m.AtMs != 0 {
+		c = rounds.Dated{At: m.AtMs, Command: c}
+	}
+	if v := version(c); v > m.Version {
+		return nil, fmt.Errorf("command of version %d with what came in version %d: %w", m.Version, v, ErrMalformed)
+	}
+	return c, nil
+}
+
+// command returns the command in a message, but for its date.
+func command(m *undertonev1.Command) (rounds.Command, error) {
 	switch c := m.Command.(type) {
 	case *undertonev1.Command_CreateJob:
 		state, err := blob(c.CreateJob.GetState())
@@ -112,6 +158,18 @@ func UnmarshalCommand(b []byte) (rounds.Command, error) {
 	case *undertonev1.Command_FailRound:
 		k := c.FailRound.GetKey()
 		return rounds.FailRound{Job: k.GetJob(), Round: int(k.GetRound()), Attempt: int(k.GetAttempt()), Why: c.FailRound.GetWhy()}, nil
+	case *undertonev1.Command_BeginLedger:
+		return rounds.BeginLedger{Origin: c.BeginLedger.GetOrigin(), Key: c.BeginLedger.GetKey()}, nil
+	case *undertonev1.Command_RotateKey:
+		return rounds.RotateKey{Key: c.RotateKey.GetKey(), Endorsement: c.RotateKey.GetEndorsement()}, nil
+	case *undertonev1.Command_CloseJob:
+		return rounds.CloseJob{Job: c.CloseJob.GetJob()}, nil
+	case *undertonev1.Command_RecordCanary:
+		x := c.RecordCanary
+		return rounds.RecordCanary{Measured: ledger.CanaryMeasured{
+			Job: x.GetJob(), By: x.GetBy(), Claimed: x.GetClaimedMicroEpsilon(), Lower: x.GetLowerMicroEpsilon(), Delta: x.GetDelta(),
+			Confidence: x.GetConfidencePpm(), Trials: x.GetTrials(), Passed: x.GetPassed(), Measured: x.GetMeasuredMs(),
+		}}, nil
 	default:
 		return nil, fmt.Errorf("a command that this version does not know: %w", ErrMalformed)
 	}

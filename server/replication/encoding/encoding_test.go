@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,10 +16,11 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 )
 
-// write makes the files of testdata anew. They are what version 1 is, so that is
+// write makes the files of testdata anew. They are what a version is, so that is
 // for a new version only.
 var write = flag.Bool("write", false, "write testdata")
 
@@ -36,6 +38,18 @@ func commands() []rounds.Command {
 		rounds.CloseRound{Job: "job", Round: 1, Attempt: 2},
 		rounds.ReleaseRound{Job: "job", Round: 1, Attempt: 2, State: staged},
 		rounds.FailRound{Job: "job", Round: 1, Attempt: 2, Why: "why"},
+	}
+}
+
+// dated are the commands of version 2.
+func dated() []rounds.Command {
+	return []rounds.Command{
+		rounds.BeginLedger{Origin: "origin", Key: "key"},
+		rounds.Dated{At: 1_767_225_600_123, Command: rounds.RotateKey{Key: "key", Endorsement: "endorsement"}},
+		rounds.Dated{At: 1, Command: rounds.CloseJob{Job: "job"}},
+		rounds.RecordCanary{Measured: ledger.CanaryMeasured{Job: "job", By: "auditor eve", Claimed: 2_000_000, Lower: 1_900_000,
+			Delta: "1e-06", Confidence: 950_000, Trials: 100_000, Passed: true, Measured: 1_767_225_600_000}},
+		rounds.Dated{At: -1, Command: rounds.OpenRound{Job: "job", Round: 1, Attempt: 2}},
 	}
 }
 
@@ -58,19 +72,44 @@ func golden(t testing.TB, name string, got []byte) []byte {
 }
 
 func TestCommands(t *testing.T) {
-	for i, c := range commands() {
-		b, err := MarshalCommand(c)
-		if err != nil {
-			t.Fatal(err)
+	for version, commands := range map[int][]rounds.Command{1: commands(), 2: dated()} {
+		for i, c := range commands {
+			b, err := MarshalCommand(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old := golden(t, fmt.Sprintf("command-v%d-%d", version, i), b)
+			if !bytes.Equal(b, old) {
+				t.Errorf("%T is written as %x, was %x", c, b, old)
+			}
+			got, err := UnmarshalCommand(old)
+			if err != nil || !reflect.DeepEqual(got, c) {
+				t.Errorf("%+v came back as %+v, %v", c, got, err)
+			}
+			// What is new is nothing that the version before could have written.
+			if b[0] != 0x08 || b[1] != byte(version) {
+				t.Errorf("%T begins with %x, not with version %d", c, b[:2], version)
+			}
+			b[1]--
+			if got, err := UnmarshalCommand(b); !errors.Is(err, ErrMalformed) {
+				t.Errorf("%T as version %d came back as %+v, %v", c, version-1, got, err)
+			}
 		}
-		old := golden(t, "command-v1-"+string(rune('0'+i)), b)
-		if !bytes.Equal(b, old) {
-			t.Errorf("%T is written as %x, was %x", c, b, old)
-		}
-		got, err := UnmarshalCommand(old)
-		if err != nil || !reflect.DeepEqual(got, c) {
-			t.Errorf("%+v came back as %+v, %v", c, got, err)
-		}
+	}
+}
+
+// A date of zero is none, and a date of a date is no command.
+func TestDates(t *testing.T) {
+	run := rounds.Run{Job: "job"}
+	want, err := MarshalCommand(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := MarshalCommand(rounds.Dated{Command: run}); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%x, %v, want %x", got, err, want)
+	}
+	if got, err := MarshalCommand(rounds.Dated{At: 1, Command: rounds.Dated{At: 1, Command: run}}); err == nil {
+		t.Errorf("a date of a date is %x", got)
 	}
 }
 
@@ -86,8 +125,8 @@ func TestCommandsThatAreRefused(t *testing.T) {
 	}{
 		{"nothing", nil, ErrMalformed},
 		{"no version", run[2:], ErrMalformed},
-		{"a newer version", append([]byte{0x08, 2}, run[2:]...), ErrNewer},
-		{"a newer version's command", []byte{0x08, 2, 0xa2, 0x06, 0}, ErrNewer},
+		{"a newer version", append([]byte{0x08, 3}, run[2:]...), ErrNewer},
+		{"a newer version's command", []byte{0x08, 3, 0xa2, 0x06, 0}, ErrNewer},
 		{"a command that is not known", []byte{0x08, 1, 0xa2, 0x06, 0}, ErrMalformed},
 		{"a field that is not known", append(bytes.Clone(run), 0xa2, 0x06, 0), ErrMalformed},
 		{"half a command", run[:len(run)-1], ErrMalformed},
@@ -131,9 +170,20 @@ func state(large int) *State {
 	return s
 }
 
+// recorded is a state with a ledger, and a job that was closed.
+func recorded(records int) *State {
+	s := state(10)
+	s.Snapshot.Jobs[0].State = rounds.JobClosed
+	for i := range records {
+		s.Snapshot.Ledger = append(s.Snapshot.Ledger, fmt.Appendf(nil, "record %d", i))
+	}
+	return s
+}
+
 func TestSnapshot(t *testing.T) {
 	for name, s := range map[string]*State{
 		"small": state(10), "large": state(piece + 1), "empty": {Snapshot: &rounds.Snapshot{}}, "restored": {Snapshot: &rounds.Snapshot{Era: 2}},
+		"recorded": recorded(3), "long ledger": recorded(100_000), "closed": recorded(0),
 	} {
 		var b bytes.Buffer
 		if err := WriteSnapshot(&b, s); err != nil {
@@ -143,11 +193,37 @@ func TestSnapshot(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, s) {
 			t.Errorf("%s: came back otherwise, %v", name, err)
 		}
-		if name == "small" {
-			old := golden(t, "snapshot-v1", b.Bytes())
+		if version, kept := map[string]int{"small": 1, "recorded": 2}[name]; kept {
+			old := golden(t, fmt.Sprintf("snapshot-v%d", version), b.Bytes())
+			if !bytes.Equal(b.Bytes(), old) {
+				t.Errorf("a snapshot of version %d is written otherwise", version)
+			}
 			if got, err := ReadSnapshot(bytes.NewReader(old)); err != nil || !reflect.DeepEqual(got, s) {
 				t.Errorf("an old snapshot reads otherwise: %v", err)
 			}
+		}
+	}
+}
+
+// No program of version 1 wrote a ledger, or a job that is closed.
+func TestSnapshotOfAnotherVersion(t *testing.T) {
+	for records := range 2 {
+		s := recorded(records)
+		var b bytes.Buffer
+		if err := WriteSnapshot(&b, s); err != nil {
+			t.Fatal(err)
+		}
+		const version = 4 // after lengths and tags
+		if b.Bytes()[version] != 2 {
+			t.Fatalf("no version at %d of %x", version, b.Bytes()[:8])
+		}
+		b.Bytes()[version] = 1
+		const trailer = 1 + 2 + 2 + 32
+		body := b.Bytes()[:b.Len()-trailer]
+		sum := sha256.Sum256(body)
+		copy(b.Bytes()[b.Len()-len(sum):], sum[:])
+		if _, err := ReadSnapshot(&b); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "version 2") {
+			t.Errorf("%d records: %v", records, err)
 		}
 	}
 }
@@ -200,7 +276,7 @@ func TestDamagedSnapshots(t *testing.T) {
 }
 
 func FuzzCommand(f *testing.F) {
-	for _, c := range commands() {
+	for _, c := range append(commands(), dated()...) {
 		b, err := MarshalCommand(c)
 		if err != nil {
 			f.Fatal(err)
@@ -229,7 +305,7 @@ func FuzzCommand(f *testing.F) {
 // has to be read with care too.
 func FuzzSnapshot(f *testing.F) {
 	const trailer = 1 + 2 + 2 + 32 // length, record, digest
-	for _, s := range []*State{state(0), state(10)} {
+	for _, s := range []*State{state(0), state(10), recorded(3)} {
 		var b bytes.Buffer
 		if err := WriteSnapshot(&b, s); err != nil {
 			f.Fatal(err)

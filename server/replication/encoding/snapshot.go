@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
@@ -19,9 +20,9 @@ import (
 )
 
 const (
-	// SnapshotVersion is the version of the snapshots that are written, and the
-	// highest that is read.
-	SnapshotVersion = 1
+	// SnapshotVersion is the highest version of snapshots. Each is written as the
+	// lowest that holds it: version 1 has no ledger, and no job that was closed.
+	SnapshotVersion = 2
 	// piece is how much of a list or of a blob one record carries.
 	piece = 256 << 10
 	// maxRecord bounds a record. A job with its attempts, at most 40 MB of them, and
@@ -40,7 +41,7 @@ type State struct {
 func WriteSnapshot(w io.Writer, s *State) error {
 	out := &recordWriter{w: bufio.NewWriterSize(w, piece), sum: sha256.New()}
 	out.put(&undertonev1.SnapshotRecord{Record: &undertonev1.SnapshotRecord_Header{Header: &undertonev1.SnapshotHeader{
-		Version: SnapshotVersion, Index: s.Index, Hash: s.Hash[:], Era: uint32(s.Snapshot.Era),
+		Version: versionOf(s.Snapshot), Index: s.Index, Hash: s.Hash[:], Era: uint32(s.Snapshot.Era),
 	}}})
 	const ids = piece / len(rounds.ClientID{})
 	for c := s.Snapshot.Clients; len(c) > 0; {
@@ -53,6 +54,13 @@ func WriteSnapshot(w io.Writer, s *State) error {
 	for i := range s.Snapshot.Jobs {
 		out.job(&s.Snapshot.Jobs[i])
 	}
+	for records := s.Snapshot.Ledger; len(records) > 0; {
+		n := fitting(records)
+		out.put(&undertonev1.SnapshotRecord{Record: &undertonev1.SnapshotRecord_Ledger{Ledger: &undertonev1.SnapshotLedger{
+			Records: records[:n],
+		}}})
+		records = records[n:]
+	}
 	for i := range s.Snapshot.Staged {
 		b := &s.Snapshot.Staged[i]
 		out.blob(key(b.Job, b.Round, b.Attempt), b.Digest, b.Size, b.Bytes, true)
@@ -64,6 +72,22 @@ func WriteSnapshot(w io.Writer, s *State) error {
 		return out.err
 	}
 	return out.w.Flush()
+}
+
+// versionOf is the version that a snapshot takes.
+func versionOf(s *rounds.Snapshot) uint32 {
+	if len(s.Ledger) > 0 || slices.ContainsFunc(s.Jobs, func(j rounds.JobSnapshot) bool { return j.State == rounds.JobClosed }) {
+		return 2
+	}
+	return 1
+}
+
+// fitting is how many of the ledger's records go into one of the snapshot's.
+func fitting(records [][]byte) (n int) {
+	for size := 0; n < len(records) && (n == 0 || size+len(records[n]) <= piece); n++ {
+		size += len(records[n])
+	}
+	return n
 }
 
 type recordWriter struct {
@@ -146,6 +170,9 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 			if _, err := in.r.ReadByte(); err != io.EOF {
 				return nil, fmt.Errorf("snapshot: %w: bytes after its end", ErrMalformed)
 			}
+			if v := versionOf(b.snapshot); v > h.GetVersion() {
+				return nil, fmt.Errorf("snapshot of version %d: %w: it has what came with version %d", h.GetVersion(), ErrMalformed, v)
+			}
 			return s, b.complete()
 		}
 		if err := b.add(m); err != nil {
@@ -185,6 +212,9 @@ func (s *builder) add(m *undertonev1.SnapshotRecord) (err error) {
 		for ; len(b) > 0; b = b[8:] {
 			last.Sum = append(last.Sum, int64(binary.LittleEndian.Uint64(b)))
 		}
+		return nil
+	case *undertonev1.SnapshotRecord_Ledger:
+		snap.Ledger = append(snap.Ledger, r.Ledger.GetRecords()...)
 		return nil
 	case *undertonev1.SnapshotRecord_Blob:
 		d, err := digest(r.Blob.GetDigest())

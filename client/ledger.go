@@ -1,0 +1,242 @@
+package client
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
+	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+)
+
+// witnessed is the servers' ledger as this device last saw it, which every later
+// answer must extend.
+type witnessed struct {
+	Key string `json:"key"` // public, that signed Note
+	// Pin is the Config.LedgerKey that led to Key; empty: the first key was trusted
+	// unseen.
+	Pin  string `json:"pin,omitempty"`
+	Note []byte `json:"note"`
+	// Fork ends all dealings with these servers.
+	Fork *fork `json:"fork,omitempty"`
+
+	checkpoint ledger.Checkpoint // that Note signs
+}
+
+// fork is the evidence that there are two histories: a checkpoint that the ledger's
+// key signed, and that was not shown to extend the one witnessed.
+type fork struct {
+	Server string       `json:"server"`
+	Key    string       `json:"key"` // public, that signed Note
+	Note   []byte       `json:"note"`
+	Proof  ledger.Proof `json:"proof"` // that failed
+}
+
+const (
+	// largestNote leaves room for the signatures of others beside the ledger's own.
+	largestNote = 16 << 10
+	// longestProof is twice what a ledger of 2^63 records takes.
+	longestProof = 128
+)
+
+// open checks what was read from disk, and reads the checkpoint.
+func (w *witnessed) open() (err error) {
+	if w.checkpoint, err = openCheckpoint(w.Note, w.Key); err == nil && w.Fork != nil {
+		_, err = openCheckpoint(w.Fork.Note, w.Fork.Key)
+	}
+	return err
+}
+
+func openCheckpoint(note []byte, key string) (ledger.Checkpoint, error) {
+	verifier, err := ledger.ParseKey(key)
+	if err != nil {
+		return ledger.Checkpoint{}, err
+	}
+	return ledger.OpenCheckpoint(note, verifier)
+}
+
+// size is the number of records witnessed; w may be nil.
+func (w *witnessed) size() int64 {
+	if w == nil {
+		return 0
+	}
+	return w.checkpoint.Size
+}
+
+// LedgerStatus is the servers' ledger as a device last saw it. Whoever has the note of
+// another device, or an auditor's, can compare.
+type LedgerStatus struct {
+	Origin string        `json:"origin"`
+	Size   int64         `json:"size"` // records
+	Root   ledger.Digest `json:"root"`
+	Key    string        `json:"key"` // public, that signed it
+	// Pinned says that Config.LedgerKey led to the key; otherwise the first that was
+	// shown is trusted.
+	Pinned bool   `json:"pinned"`
+	Note   string `json:"note"` // the signed checkpoint
+	// Fork is the evidence of two histories, nil where there is none.
+	Fork *Fork `json:"fork,omitempty"`
+}
+
+// Fork is a checkpoint that the ledger's key signed, and that a server did not show to
+// extend the one seen before.
+type Fork struct {
+	Server string       `json:"server"` // its address
+	Key    string       `json:"key"`    // public, that signed it
+	Note   string       `json:"note"`
+	Proof  ledger.Proof `json:"proof"` // that it extends the one seen before, which it does not prove
+}
+
+// status is for Status; w may be nil.
+func (w *witnessed) status() *LedgerStatus {
+	if w == nil {
+		return nil
+	}
+	s := &LedgerStatus{
+		Origin: w.checkpoint.Origin, Size: w.checkpoint.Size, Root: w.checkpoint.Root,
+		Key: w.Key, Pinned: w.Pin != "", Note: string(w.Note),
+	}
+	if f := w.Fork; f != nil {
+		s.Fork = &Fork{f.Server, f.Key, string(f.Note), f.Proof}
+	}
+	return s
+}
+
+// forked fails with ErrTwoHistories where they were shown; w may be nil.
+func (w *witnessed) forked() error {
+	if w == nil || w.Fork == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s signed a ledger that does not extend the %d records seen before; the device keeps the evidence, and sends nothing more",
+		ErrTwoHistories, w.Fork.Server, w.checkpoint.Size)
+}
+
+// follow holds what a server shows of the ledger against what was witnessed (nil:
+// nothing), and returns what is witnessed from then on. pin is Config.LedgerKey.
+//
+// Fails with ErrLedger; with ErrUnavailable besides ErrLedger or ErrBackwards where time
+// or another node may mend it; or with ErrTwoHistories: then it returns what was
+// witnessed, with the evidence.
+func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witnessed, error) {
+	if len(shown.GetCheckpoint()) == 0 {
+		return nil, fmt.Errorf("%w: %w: it shows none", ErrUnavailable, ErrLedger)
+	}
+	proof, ok := digests(shown.GetConsistency())
+	if !ok || len(shown.GetCheckpoint()) > largestNote {
+		return nil, fmt.Errorf("%w: it is malformed", ErrLedger)
+	}
+	if w == nil {
+		w = new(witnessed)
+	}
+	next := &witnessed{Pin: w.Pin, Note: shown.GetCheckpoint()}
+	var err error
+	if next.Key, next.checkpoint, err = signer(shown, cmp.Or(w.Key, pin, shown.GetKey())); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLedger, err)
+	}
+	if pin != "" && pin != w.Pin {
+		// Key was followed from somewhere else: the key that is pinned now must
+		// lead to the same.
+		if _, _, err := signer(shown, pin); err != nil {
+			return nil, fmt.Errorf("%w: the key that is pinned: %w", ErrLedger, err)
+		}
+		next.Pin = pin
+	}
+	switch err := w.checkpoint.Follow(next.checkpoint, proof); {
+	case errors.Is(err, ledger.ErrTruncated):
+		return nil, fmt.Errorf("%w: %w: %d records of the ledger, after %d", ErrUnavailable, ErrBackwards, next.checkpoint.Size, w.checkpoint.Size)
+	case err != nil:
+		forked := *w
+		forked.Fork = &fork{Server: server, Key: next.Key, Note: next.Note, Proof: proof}
+		return &forked, forked.forked()
+	case next.checkpoint == w.checkpoint && next.Key == w.Key && next.Pin == w.Pin:
+		return w, nil
+	}
+	return next, nil
+}
+
+// signer returns the key that trusted leads to and that signed what is shown, with the
+// checkpoint. Fails with the errors of ledger.FollowKeys and ledger.OpenCheckpoint.
+func signer(shown *undertonev1.Ledger, trusted string) (key string, c ledger.Checkpoint, err error) {
+	c, err = openCheckpoint(shown.GetCheckpoint(), trusted)
+	if !errors.Is(err, ledger.ErrSignature) || len(shown.GetRotations()) == 0 {
+		return trusted, c, err
+	}
+	var rotations []*ledger.KeyRotated
+	for _, record := range shown.GetRotations() {
+		e, err := ledger.Decode(record)
+		r, ok := e.(*ledger.KeyRotated)
+		if err == nil && !ok {
+			err = fmt.Errorf("%w of a rotation", ledger.ErrEntry)
+		}
+		if err != nil {
+			return "", c, err
+		}
+		rotations = append(rotations, r)
+	}
+	last, err := ledger.FollowKeys(trusted, rotations)
+	if err != nil {
+		return "", c, err
+	}
+	c, err = ledger.OpenCheckpoint(shown.GetCheckpoint(), last)
+	return rotations[len(rotations)-1].Key, c, err
+}
+
+// reserves checks that the ledger has the attempt that work is offered at: charged
+// before anybody was asked, with what the specification says, for the state that
+// contributions are computed from. own is what this device was charged by the job, the
+// attempt among it: the job cannot have spent less. Fails with ErrReservation, or with
+// ErrBudget where the job spent more than it may.
+func (w *witnessed) reserves(work *undertonev1.Work, spec *jobSpec, own accounting.NanoRho) error {
+	proof, ok := digests(work.GetReservation().GetProof())
+	record := work.GetReservation().GetRecord()
+	if !ok || len(record) == 0 {
+		return fmt.Errorf("%w: none is shown", ErrReservation)
+	}
+	if err := w.checkpoint.Includes(record, int64(work.GetReservation().GetIndex()), proof); err != nil {
+		return fmt.Errorf("%w: %w", ErrReservation, err)
+	}
+	e, err := ledger.Decode(record)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrReservation, err)
+	}
+	r, ok := e.(*ledger.AttemptCharged)
+	if !ok {
+		return fmt.Errorf("%w: record %d is of another kind", ErrReservation, work.GetReservation().GetIndex())
+	}
+	offered := attemptKey{work.GetJob(), int(work.GetRound()), int(work.GetAttempt())}
+	charge := spec.Releases[offered.round-1].Charge
+	problem := ""
+	switch state := ledger.Digest(work.GetStateDigest()); {
+	case attemptKey{r.Job, r.Round, r.Attempt} != offered:
+		problem = fmt.Sprintf("it is that of %v", attemptKey{r.Job, r.Round, r.Attempt})
+	case r.Specification != ledger.Digest(spec.digest):
+		problem = fmt.Sprintf("it is that of the specification %.8v, and not %.8v", r.Specification, spec.digest)
+	case r.State != state:
+		problem = fmt.Sprintf("it is that of the model %.8v, and not %.8v", r.State, state)
+	case r.Charge != charge:
+		problem = fmt.Sprintf("it charges %v, and the specification %v", r.Charge, charge)
+	case r.Spent < own:
+		problem = fmt.Sprintf("it says that %v are spent, and this device alone was charged %v", r.Spent, own)
+	case r.Spent > spec.Budget:
+		return fmt.Errorf("%w of %v: with %v, %v are spent", ErrBudget, spec.Budget, offered, r.Spent)
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrReservation, problem)
+}
+
+// digests reports whether a proof is a list of digests, not too long, and returns it.
+func digests(proof [][]byte) (ledger.Proof, bool) {
+	if len(proof) > longestProof {
+		return nil, false
+	}
+	out := make(ledger.Proof, len(proof))
+	for i, hash := range proof {
+		if len(hash) != len(out[i]) {
+			return nil, false
+		}
+		out[i] = ledger.Digest(hash)
+	}
+	return out, true
+}

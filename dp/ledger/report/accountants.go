@@ -1,0 +1,91 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
+)
+
+// mostMechanisms bounds the different mechanisms of a job that the PLD accountant is
+// asked about: each one is a distribution on a grid of up to a million cells.
+const mostMechanisms = 64
+
+// events are the mechanisms of all attempts that were charged, failed ones among them,
+// equal ones counted together.
+func events(j *ledger.Job) accounting.Composed {
+	var out accounting.Composed
+	at := make(map[accounting.DiscreteGaussian]int)
+	for i := range j.Attempts {
+		m := &j.Attempts[i].Mechanism
+		e := accounting.DiscreteGaussian{Sigma: latticeDeviation(j, m), Sensitivity: sensitivity(m)}
+		k, known := at[e]
+		if !known {
+			k = len(out)
+			at[e] = k
+			out = append(out, accounting.Repeated{Event: e})
+		}
+		r := out[k].(accounting.Repeated)
+		r.Count++
+		out[k] = r
+	}
+	return out
+}
+
+// accountants are different ways to the epsilon of what a job spent.
+func accountants(j *ledger.Job) ([]Accountant, error) {
+	delta := j.Specification.Delta
+	simple, err := j.Spent.SimpleEpsilon(delta)
+	if err != nil {
+		return nil, err
+	}
+	zcdp, err := j.Spent.Epsilon(delta)
+	if err != nil {
+		return nil, err
+	}
+	out := []Accountant{
+		{"zCDP by hand", simple, "rho + 2 sqrt(rho ln(1/delta)) of the rho that the ledger enforces: valid for every mechanism of that rho, and a pocket calculator is enough. The most pessimistic."},
+		{"zCDP", zcdp, "The best conversion known of the same rho, still for every mechanism of that rho and not for Gaussian noise alone: above the exact answer."},
+	}
+	all := events(j)
+	for _, a := range []struct {
+		name, note string
+		epsilon    func() (float64, error)
+	}{
+		{"GDP", "Exact for Gaussian noise, computed from the noise of every attempt. What is spent is stated by it, from charges that round up.", func() (float64, error) {
+			mu, err := accounting.GDP(all)
+			return accounting.GaussianEpsilon(mu, delta), err
+		}},
+		{"RDP", "The best of many Renyi orders. The conversion from each order to epsilon loses some percent.", func() (float64, error) {
+			curve, err := accounting.RDP(all)
+			if err != nil {
+				return 0, err
+			}
+			epsilon, _, err := curve.Epsilon(delta)
+			return epsilon, err
+		}},
+		{"PLD", "The distribution of the privacy loss on a grid, which rounds up: the same as GDP by other arithmetic, and above it by the grid's step.", func() (float64, error) {
+			if len(all) > mostMechanisms {
+				return 0, fmt.Errorf("%d different mechanisms are too many for it: %w", len(all), accounting.ErrUnsupported)
+			}
+			pld, err := accounting.NewPLD(all)
+			if err != nil {
+				return 0, err
+			}
+			return pld.Epsilon(delta)
+		}},
+	} {
+		epsilon, err := a.epsilon()
+		switch {
+		case errors.Is(err, accounting.ErrUnsupported) || errors.Is(err, accounting.ErrOverflow) || err == nil && math.IsInf(epsilon, 1):
+			// It has no answer: the others have.
+		case err != nil:
+			return nil, err
+		default:
+			out = append(out, Accountant{a.name, epsilon, a.note})
+		}
+	}
+	return out, nil
+}

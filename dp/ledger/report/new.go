@@ -1,0 +1,148 @@
+package report
+
+import (
+	"encoding/json"
+	"io"
+	"math"
+	"time"
+
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
+)
+
+// Version of the report's format, and of Export's.
+const Version = 1
+
+// VerifyCommand verifies a bundle that `undertone audit fetch` has written.
+const VerifyCommand = "undertone audit verify ledger.zip --key ledger.pub"
+
+// New computes the report of a verified history and of its signed checkpoint. Fails if an
+// accountant cannot count a job's cost.
+func New(h *ledger.History, checkpoint []byte) (*Report, error) {
+	r := &Report{
+		Version: Version,
+		Ledger: Ledger{
+			Origin: h.Checkpoint.Origin, Records: h.Checkpoint.Size, Root: h.Checkpoint.Root.String(),
+			Checkpoint: string(checkpoint), Key: h.Key, Rotations: h.Rotations,
+			Began: date(h.Began), Last: date(h.Last), Restored: h.Restored,
+			Command: VerifyCommand,
+		},
+		Jobs: make([]Job, 0, len(h.Jobs)),
+	}
+	var together sum
+	for _, j := range h.Jobs {
+		job, err := newJob(j)
+		if err != nil {
+			return nil, err
+		}
+		r.Jobs = append(r.Jobs, *job)
+		together.add(j)
+	}
+	r.Together = together.together()
+	r.NotCovered = notCovered(h)
+	return r, nil
+}
+
+// WriteJSON writes the report as its format page says.
+func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func newJob(j *ledger.Job) (*Job, error) {
+	s := &j.Specification
+	price := newPricing(s)
+	job := &Job{
+		Name: j.Name, Method: s.Method, Status: "open", Created: date(j.Created),
+		Unit:      unit,
+		Adjacency: s.Adjacency.String(), AdjacencyMeans: adjacencyMeans(s.Adjacency),
+		Trust: trust(j),
+		Delta: s.Delta, Population: s.RoundSize, DeltaTimesN: s.Delta * float64(s.RoundSize),
+		Cap: price.of(s.Budget), Spent: price.of(j.Spent), Left: price.of(s.Budget - j.Spent),
+		Rounds: len(s.Releases), Released: j.Released,
+		Parameters: parameters(j),
+		Attempts:   make([]Attempt, 0, len(j.Attempts)),
+	}
+	if j.Closed {
+		job.Status = "closed"
+	}
+	var spent, failed accounting.NanoRho // sums of charges that Verify held within the budget
+	for i := range j.Attempts {
+		a := &j.Attempts[i]
+		spent += a.Charge
+		if a.Status == ledger.StatusFailed {
+			job.FailedAttempts++
+			failed += a.Charge
+		}
+		job.Attempts = append(job.Attempts, newAttempt(j, a, price, spent))
+	}
+	job.FailedSpent = price.of(failed)
+	var err error
+	if job.Accountants, err = accountants(j); err != nil {
+		return nil, err
+	}
+	if n := len(j.Canaries); n > 0 {
+		job.Canary = newCanary(&j.Canaries[n-1])
+	}
+	return job, nil
+}
+
+func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounting.NanoRho) Attempt {
+	out := Attempt{
+		Round: a.Round, Attempt: a.Attempt,
+		Kind: j.Specification.Releases[a.Round-1].Kind,
+		Clip: clip(&a.Mechanism), Noise: deviation(j, &a.Mechanism), Multiplier: multiplier(j, &a.Mechanism),
+		NMin: a.Mechanism.NMin, Members: a.Members, Sampler: a.Mechanism.Sampler,
+		Charge: price.of(a.Charge), Spent: price.of(spent),
+		Leaf: a.Record, EndLeaf: a.End,
+		Status: string(a.Status), Why: a.Why,
+		Opened: date(a.Opened),
+	}
+	if a.Status != ledger.StatusOpen {
+		out.Ended = date(a.Ended)
+	}
+	if a.Status == ledger.StatusReleased {
+		out.State = a.State.String()
+	}
+	return out
+}
+
+func newCanary(c *ledger.CanaryMeasured) *Canary {
+	return &Canary{
+		Claimed: float64(c.Claimed) / 1e6, Lower: float64(c.Lower) / 1e6,
+		Delta: c.Delta, Confidence: float64(c.Confidence) / 1e6,
+		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured),
+	}
+}
+
+func date(milliseconds int64) string {
+	return time.UnixMilli(milliseconds).UTC().Format(time.RFC3339)
+}
+
+// clip is a contribution's largest norm, in the method's units.
+func clip(m *ledger.Mechanism) float64 { return math.Ldexp(float64(m.Clip), -int(m.ScaleBits)) }
+
+// deviation is the standard deviation of the noise that is charged for, in the method's
+// units: n_min contributions' together, and with local trust one's alone.
+func deviation(j *ledger.Job, m *ledger.Mechanism) float64 {
+	return math.Ldexp(latticeDeviation(j, m), -int(m.ScaleBits))
+}
+
+// latticeDeviation is deviation in lattice units.
+func latticeDeviation(j *ledger.Job, m *ledger.Mechanism) float64 {
+	return math.Sqrt(float64(j.Specification.Parts())) * math.Ldexp(float64(m.Sigma), -20)
+}
+
+// sensitivity under the job's adjacency, in lattice units.
+func sensitivity(m *ledger.Mechanism) float64 {
+	return m.Adjacency.SensitivityFactor() * float64(m.Clip)
+}
+
+// multiplier is the noise that is charged for over the sensitivity.
+func multiplier(j *ledger.Job, m *ledger.Mechanism) float64 {
+	return latticeDeviation(j, m) / sensitivity(m)
+}

@@ -1,0 +1,103 @@
+package report
+
+import (
+	"math"
+
+	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
+)
+
+// pricing says what an amount of rho is in other units.
+type pricing struct {
+	delta float64
+	// replace is what the same release costs under replace-one, over what it costs under
+	// the adjacency that amounts are of.
+	replace  float64
+	gaussian bool // see gaussian
+	known    map[accounting.NanoRho]Privacy
+}
+
+func newPricing(s *ledger.Specification) *pricing {
+	p := &pricing{delta: s.Delta, replace: 4, gaussian: gaussian(s), known: make(map[accounting.NanoRho]Privacy)}
+	if s.Adjacency == dp.ReplaceOne {
+		p.replace = 1
+	}
+	return p
+}
+
+func (p *pricing) of(amount accounting.NanoRho) Privacy {
+	if known, ok := p.known[amount]; ok {
+		return known
+	}
+	rho := amount.Rho()
+	out := Privacy{NanoRho: uint64(amount), Rho: rho, Epsilon: p.epsilon(rho), ReplaceOne: p.epsilon(rho * p.replace)}
+	if p.gaussian {
+		out.Mu = mu(rho)
+	}
+	p.known[amount] = out
+	return out
+}
+
+// epsilon of rho, rounded up.
+func (p *pricing) epsilon(rho float64) float64 {
+	switch nano := math.Ceil(rho * 1e9); {
+	case p.gaussian:
+		return accounting.GaussianEpsilon(mu(rho), p.delta)
+	case nano < 1<<63:
+		epsilon, err := accounting.NanoRho(nano).Epsilon(p.delta)
+		if err == nil {
+			return epsilon
+		}
+	}
+	// Bun, Steinke 2016, proposition 1.3. It is as good as any at such a rho.
+	return rho + 2*math.Sqrt(-rho*math.Log(p.delta))
+}
+
+// mu of Gaussian releases that cost rho, rounded up.
+func mu(rho float64) float64 { return math.Sqrt(2*rho) * (1 + 1e-12) }
+
+// gaussian reports whether each of a job's releases is at least as private as a Gaussian
+// of its charge: then sqrt(2 rho) is their mu in Gaussian DP. A discrete Gaussian of
+// sigma is as private as a Gaussian of variance sigma^2 - 4 (accounting.DiscreteGaussian),
+// and so is a sum of them if each is of 2 lattice units at least.
+func gaussian(s *ledger.Specification) bool {
+	for i := range s.Releases {
+		r := &s.Releases[i]
+		local := math.Ldexp(float64(r.Sigma), -20)
+		variance := float64(s.Parts())*local*local - 4
+		bound := s.Adjacency.SensitivityFactor() * float64(r.Bound)
+		if !(variance > 0) || s.Parts() > 1 && local < 2 || bound*bound/(2*variance) > r.Charge.Rho()*(1+1e-12) {
+			return false
+		}
+	}
+	return true
+}
+
+// sum of what jobs spent, under zero-out.
+type sum struct {
+	nano   accounting.NanoRho
+	delta  float64
+	coarse bool // some job is not Gaussian
+}
+
+// add a job. What costs rho under replace-one costs a quarter under zero-out.
+func (s *sum) add(j *ledger.Job) {
+	spent := j.Spent
+	if j.Specification.Adjacency == dp.ReplaceOne {
+		spent = spent/4 + min(1, spent%4)
+	}
+	s.nano += spent // at most what Verify has added up
+	s.coarse = s.coarse || !gaussian(&j.Specification)
+	if s.delta == 0 || j.Specification.Delta < s.delta {
+		s.delta = j.Specification.Delta
+	}
+}
+
+func (s *sum) together() Together {
+	if s.delta == 0 {
+		return Together{}
+	}
+	p := pricing{delta: s.delta, replace: 4, gaussian: !s.coarse, known: make(map[accounting.NanoRho]Privacy)}
+	return Together{Delta: s.delta, Privacy: p.of(s.nano)}
+}

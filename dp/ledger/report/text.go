@@ -1,0 +1,206 @@
+package report
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// width of running text, in characters.
+const width = 96
+
+// WriteText writes the report for a terminal: the ledger, then a screen a job.
+func (r *Report) WriteText(w io.Writer) error {
+	b := bufio.NewWriter(w)
+	p := &page{w: b}
+	p.ledger(&r.Ledger)
+	for i := range r.Jobs {
+		p.job(&r.Jobs[i])
+	}
+	if len(r.Jobs) > 1 {
+		p.heading("All jobs together")
+		p.table(func(row func(cells ...string)) {
+			row("", "rho", "mu", "epsilon", "replace-one")
+			row(append([]string{"spent"}, privacyCells(r.Together.Privacy)...)...)
+		})
+		p.text(fmt.Sprintf("For a user who took part in every attempt of every job, under zero-out, at delta %g.", r.Together.Delta))
+	}
+	p.heading("Not covered")
+	p.list(r.NotCovered)
+	return b.Flush()
+}
+
+// page writes to a buffer, which keeps the first error.
+type page struct{ w *bufio.Writer }
+
+func (p *page) heading(text string) {
+	fmt.Fprintf(p.w, "\n%s\n%s\n", text, strings.Repeat("=", len(text)))
+}
+
+// table writes rows of cells, aligned.
+func (p *page) table(rows func(row func(cells ...string))) {
+	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
+	rows(func(cells ...string) { fmt.Fprintln(t, strings.TrimRight("  "+strings.Join(cells, "\t"), "\t")) })
+	t.Flush()
+}
+
+// text writes a paragraph.
+func (p *page) text(s string) { p.wrap("  ", "  ", s) }
+
+func (p *page) list(items []string) {
+	for _, item := range items {
+		p.wrap("  - ", "    ", item)
+	}
+}
+
+// wrap breaks a paragraph into lines, the first of which is led in by first, the others
+// by rest.
+func (p *page) wrap(first, rest, s string) {
+	line, empty := first, true
+	for _, word := range strings.Fields(s) {
+		if !empty && len(line)+1+len(word) > width {
+			fmt.Fprintln(p.w, line)
+			line, empty = rest, true
+		}
+		if !empty {
+			line += " "
+		}
+		line, empty = line+word, false
+	}
+	fmt.Fprintln(p.w, line)
+}
+
+func (p *page) ledger(l *Ledger) {
+	title := "Ledger of " + l.Origin
+	fmt.Fprintf(p.w, "%s\n%s\n", title, strings.Repeat("=", len(title)))
+	p.table(func(row func(cells ...string)) {
+		row("records", fmt.Sprintf("%d, from %s to %s", l.Records, l.Began, l.Last))
+		row("root", l.Root)
+		row("signed with", l.Key+rotations(l.Rotations))
+		for _, record := range l.Restored {
+			row("restored", fmt.Sprintf("from a backup at record %d", record))
+		}
+		row("verify with", l.Command)
+	})
+}
+
+func rotations(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return ", to which 1 key before handed on"
+	}
+	return fmt.Sprintf(", to which %d keys before handed on", n)
+}
+
+func (p *page) job(j *Job) {
+	p.heading(fmt.Sprintf("Job %s (%s), %s", j.Name, j.Method, j.Status))
+	p.table(func(row func(cells ...string)) {
+		row("created", j.Created)
+		row("unit", j.Unit)
+		row("adjacency", j.Adjacency+": "+j.AdjacencyMeans)
+		row("delta", fmt.Sprintf("%g, %.3g times 1/n at n = %d users a round", j.Delta, j.DeltaTimesN, j.Population))
+		row("rounds", fmt.Sprintf("%d of %d released; %d attempts charged, %d of which failed", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
+	})
+	p.section("Budget")
+	p.table(func(row func(cells ...string)) {
+		row("", "rho", "mu", "epsilon", "replace-one")
+		for _, amount := range []struct {
+			name string
+			Privacy
+		}{{"promised", j.Cap}, {"spent", j.Spent}, {"of that, failed", j.FailedSpent}, {"left", j.Left}} {
+			row(append([]string{amount.name}, privacyCells(amount.Privacy)...)...)
+		}
+	})
+	p.text("Only rho adds up. Each line's epsilon is what its rho comes to by itself.")
+	p.section("Trust: " + j.Trust.Mode)
+	p.text("Who sees what before all of the noise is in it:")
+	p.list(j.Trust.SeesBefore)
+	p.text("Who must not collude:")
+	p.list(j.Trust.Collude)
+	p.section("Attempts")
+	p.attempts(j)
+	p.section("Accountants, of what is spent")
+	for _, a := range j.Accountants {
+		p.wrap(fmt.Sprintf("  %-14s%-10s", a.Name, fmt.Sprintf("%.4f", a.Epsilon)), strings.Repeat(" ", 26), a.Note)
+	}
+	p.section("Canary")
+	p.canary(j.Canary)
+	p.section("Public parameters")
+	p.table(func(row func(cells ...string)) {
+		for _, parameter := range j.Parameters {
+			row(parameter.Name, shorten(parameter.Value), parameter.How)
+		}
+	})
+}
+
+func (p *page) section(title string) {
+	fmt.Fprintf(p.w, "\n  %s\n  %s\n", title, strings.Repeat("-", len(title)))
+}
+
+func (p *page) attempts(j *Job) {
+	if len(j.Attempts) == 0 {
+		p.text("None yet: nothing is spent.")
+		return
+	}
+	p.table(func(row func(cells ...string)) {
+		row("round", "attempt", "kind", "status", "members", "n_min", "clip", "noise", "z", "sampler", "rho", "spent", "epsilon", "leaf")
+		for _, a := range j.Attempts {
+			leaf := fmt.Sprint(a.Leaf)
+			if a.EndLeaf >= 0 {
+				leaf += fmt.Sprintf("-%d", a.EndLeaf)
+			}
+			row(fmt.Sprint(a.Round), fmt.Sprint(a.Attempt), a.Kind, a.Status, members(&a), fmt.Sprint(a.NMin),
+				figure(a.Clip), figure(a.Noise), figure(a.Multiplier), a.Sampler,
+				figure(a.Charge.Rho), figure(a.Spent.Rho), figure(a.Spent.Epsilon), leaf)
+		}
+	})
+	for _, a := range j.Attempts {
+		if a.Why != "" {
+			p.text(fmt.Sprintf("Round %d, attempt %d failed: %s.", a.Round, a.Attempt, a.Why))
+		}
+	}
+}
+
+func members(a *Attempt) string {
+	if a.EndLeaf < 0 {
+		return "-"
+	}
+	return fmt.Sprint(a.Members)
+}
+
+func (p *page) canary(c *Canary) {
+	if c == nil {
+		p.text("The noise was never measured on record.")
+		return
+	}
+	verdict := "passed every test"
+	if !c.Passed {
+		verdict = "FAILED a test"
+	}
+	p.text(fmt.Sprintf("On %s, by %s: epsilon is at least %.4g with confidence %g %%, so the interval from %.4g to the claimed %.4g at delta %s, in %d trials. It %s.",
+		c.Date, c.By, c.Lower, c.Confidence*100, c.Lower, c.Claimed, c.Delta, c.Trials, verdict))
+}
+
+func privacyCells(p Privacy) []string {
+	mu := "-"
+	if p.Mu > 0 || p.Rho == 0 {
+		mu = figure(p.Mu)
+	}
+	return []string{figure(p.Rho), mu, figure(p.Epsilon), figure(p.ReplaceOne)}
+}
+
+// figure is a number to five digits.
+func figure(x float64) string { return fmt.Sprintf("%.5g", x) }
+
+// shorten keeps a digest or a list from filling the line.
+func shorten(s string) string {
+	const most = 24
+	if len(s) <= most {
+		return s
+	}
+	return s[:most-3] + "..."
+}

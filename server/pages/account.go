@@ -3,7 +3,6 @@ package pages
 import (
 	"fmt"
 	"html/template"
-	"strings"
 
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 )
@@ -48,7 +47,7 @@ func (a *account) Headline() string {
 	return s + "."
 }
 
-// Rounds says how far the job is.
+// RoundsText says how far the job is.
 func (a *account) RoundsText() string {
 	return fmt.Sprintf("%s of %s released", whole(a.Released), count(a.Job.Rounds, "round", "rounds"))
 }
@@ -176,6 +175,3 @@ func parametersTable(j *report.Job) *table {
 	}
 	return t
 }
-
-// statusClass is what a status looks like, for templates.
-func statusClass(status string) string { return strings.ToLower(status) }

@@ -60,7 +60,7 @@ func (p *Pages) routes() http.Handler {
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	}))
 	for _, route := range []struct {
-		make     func(*http.Request) (*page, error)
+		build    func(*http.Request) (*page, error)
 		patterns []string
 	}{
 		{p.auditPage, []string{"/audit", "/audit/{job}", "/audit/{job}/{table}"}},
@@ -70,7 +70,7 @@ func (p *Pages) routes() http.Handler {
 	} {
 		for _, pattern := range route.patterns {
 			mux.HandleFunc("GET "+pattern, p.forVisitors(func(w http.ResponseWriter, r *http.Request, v visitor) {
-				p.show(w, r, v, route.make)
+				p.show(w, r, v, route.build)
 			}))
 		}
 	}
@@ -131,13 +131,13 @@ func (v view) Table(name string) (*shown, error) {
 }
 
 // show answers with a page, or one of its tables.
-func (p *Pages) show(w http.ResponseWriter, r *http.Request, v visitor, make func(*http.Request) (*page, error)) {
+func (p *Pages) show(w http.ResponseWriter, r *http.Request, v visitor, build func(*http.Request) (*page, error)) {
 	// No job's name has a dot in it: /audit/jobs.csv is a table's.
 	if job := r.PathValue("job"); strings.Contains(job, ".") && r.PathValue("table") == "" {
 		r.SetPathValue("job", "")
 		r.SetPathValue("table", job)
 	}
-	made, err := make(r)
+	made, err := build(r)
 	if err != nil {
 		p.explain(w, r, err)
 		return

@@ -48,6 +48,14 @@ func (c cell) Text() string {
 	return c.plain()
 }
 
+// Title is what is seen of a text that was shortened.
+func (c cell) Title() string {
+	if c.text == "" || c.Class != "digest" {
+		return ""
+	}
+	return c.plain()
+}
+
 // plain is the value in a CSV file.
 func (c cell) plain() string {
 	switch v := c.value.(type) {

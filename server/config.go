@@ -90,8 +90,6 @@ func (c *Config) complete() error {
 		return wrong("data_dir", "missing")
 	case c.Identity.Certificate == "" || c.Identity.Key == "" || c.Identity.Authority == "":
 		return wrong("identity", "a certificate, a key and an authority are needed")
-	case len(c.LedgerKeys) == 0:
-		return wrong("ledger_keys", "missing: the file of the ledger's secret key, the same on every node (undertone audit key generate makes one)")
 	case c.Expect < 0:
 		return wrong("bootstrap_expect", "%d is negative", c.Expect)
 	case c.Expect > 1 && len(c.Peers) == 0:

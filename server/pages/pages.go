@@ -72,8 +72,8 @@ type Pages struct {
 const (
 	// maxStrangers is how many connections there may be of those who were not let in,
 	// the oldest of which makes room for the next; maxConnections how many of everybody.
-	maxStrangers   = 64
-	maxConnections = 256
+	maxStrangers   = 48
+	maxConnections = 96
 )
 
 // New returns a node's pages.

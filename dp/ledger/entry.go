@@ -224,6 +224,13 @@ func Encode(e Entry) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
 }
 
+// OfKind reports whether a record says that it is one of e's kind, without reading the
+// rest of it: to find the few in a long log.
+func OfKind(record []byte, e Entry) bool {
+	rest, ok := bytes.CutPrefix(record, []byte(`{"record":"`))
+	return ok && bytes.HasPrefix(rest, []byte(e.kind()+`"`))
+}
+
 // Decode reads a record. One event has one record: what Encode would write
 // differently is refused. Fails with ErrEntry.
 func Decode(record []byte) (Entry, error) {

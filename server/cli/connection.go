@@ -50,13 +50,19 @@ type connection struct {
 }
 
 // flags are those that say which server, and as whom.
-func (c *connection) flags() *pflag.FlagSet {
+func (c *connection) flags() *pflag.FlagSet { return c.part(true) }
+
+// part is flags, with or without those that name single files of an identity: to the
+// commands of an auditor --key is the ledger's.
+func (c *connection) part(files bool) *pflag.FlagSet {
 	flags := commandline.Part("Server")
 	flags.StringSliceVar(&c.servers, "server", nil, "`addresses` of servers, the first that answers is used (default: $"+envServer+", or "+defaultAPI+")")
 	flags.StringVar(&c.identity, "identity", "", "`directory` of tls.crt, tls.key and ca.crt (default: $"+envIdentity+")")
-	flags.StringVar(&c.files.Certificate, "cert", "", "certificate `file`, instead of --identity's")
-	flags.StringVar(&c.files.Key, "key", "", "key `file`, instead of --identity's")
-	flags.StringVar(&c.files.Authority, "ca", "", "`file` of the servers' authority, instead of --identity's")
+	if files {
+		flags.StringVar(&c.files.Certificate, "cert", "", "certificate `file`, instead of --identity's")
+		flags.StringVar(&c.files.Key, "key", "", "key `file`, instead of --identity's")
+		flags.StringVar(&c.files.Authority, "ca", "", "`file` of the servers' authority, instead of --identity's")
+	}
 	flags.DurationVar(&c.timeout, "timeout", 30*time.Second, "`time` to wait for an answer")
 	flags.BoolVar(&c.json, "json", false, "print JSON")
 	return flags
@@ -69,20 +75,29 @@ func (c *connection) addTo(cmd *cobra.Command) {
 }
 
 func (c *connection) complete(cmd *cobra.Command) {
-	complete(cmd, "server", cobra.NoFileCompletions)
-	complete(cmd, "timeout", cobra.NoFileCompletions)
-	complete(cmd, "identity", directories)
+	c.completeServer(cmd)
 	for _, flag := range []string{"cert", "key", "ca"} {
 		complete(cmd, flag, files())
 	}
 }
 
+func (c *connection) completeServer(cmd *cobra.Command) {
+	complete(cmd, "server", cobra.NoFileCompletions)
+	complete(cmd, "timeout", cobra.NoFileCompletions)
+	complete(cmd, "identity", directories)
+}
+
+// directory of the identity, and where its name is from.
+func (c *connection) directory() (dir, from string) {
+	if c.identity != "" {
+		return c.identity, "--identity"
+	}
+	return os.Getenv(envIdentity), envIdentity
+}
+
 // bearer loads the identity that the flags and the environment name.
 func (c *connection) bearer(log *slog.Logger) (*identity.Bearer, error) {
-	dir, from := c.identity, "--identity"
-	if dir == "" {
-		dir, from = os.Getenv(envIdentity), envIdentity
-	}
+	dir, from := c.directory()
 	f := overriding(c.files, dir)
 	switch {
 	case f.Certificate == "" || f.Key == "" || f.Authority == "":
@@ -145,11 +160,17 @@ const (
 
 // call does f with the first server that answers, and gives errors words. A
 // server that has no leader for the moment is asked again if f may be repeated.
-func (c *connection) call(cmd *cobra.Command, again repeat, f func(context.Context, undertonev1grpc.OperatorServiceClient) error) error {
+func (c *connection) call(cmd *cobra.Command, again repeat, f func(context.Context, operator) error) error {
+	return c.on(cmd, again, func(ctx context.Context, conn *grpc.ClientConn) error {
+		return f(ctx, undertonev1grpc.NewOperatorServiceClient(conn))
+	})
+}
+
+// on is call with any of a server's services.
+func (c *connection) on(cmd *cobra.Command, again repeat, f func(context.Context, *grpc.ClientConn) error) error {
 	return c.with(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
-		client := undertonev1grpc.NewOperatorServiceClient(conn)
 		for {
-			err := f(ctx, client)
+			err := f(ctx, conn)
 			if r := refusal(err); r.GetReason() != undertonev1.Reason_REASON_NO_LEADER || again == once {
 				return err
 			}
@@ -163,8 +184,8 @@ func (c *connection) call(cmd *cobra.Command, again repeat, f func(context.Conte
 }
 
 // with connects to the first server that can be reached and does f, within the
-// timeout. Only a connection that could not be made is tried elsewhere: a call
-// that was sent may have been performed.
+// timeout. Only what was certainly not done is tried elsewhere, where there was no
+// connection, or the node lacks a key: another call may have been performed.
 func (c *connection) with(cmd *cobra.Command, f func(context.Context, *grpc.ClientConn) error) error {
 	if c.timeout <= 0 {
 		return flagf("timeout", "%v is not positive", c.timeout)
@@ -185,10 +206,14 @@ func (c *connection) with(cmd *cobra.Command, f func(context.Context, *grpc.Clie
 		share := c.timeout / time.Duration(len(servers)-i)
 		err := dial(ctx, min(share, 5*time.Second), server, bearer, f)
 		var unreachable *unreachableError
-		if !errors.As(err, &unreachable) {
+		switch {
+		case errors.As(err, &unreachable):
+			unreached = append(unreached, unreachable.Error())
+		case refusal(err).GetReason() == undertonev1.Reason_REASON_NO_KEY:
+			unreached = append(unreached, explain(err, server).Error())
+		default:
 			return explain(err, server)
 		}
-		unreached = append(unreached, unreachable.Error())
 		if ctx.Err() != nil {
 			break
 		}

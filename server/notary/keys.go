@@ -29,6 +29,9 @@ type Key struct {
 	signer note.Signer
 }
 
+// ErrNoFile says that no key file was named.
+var ErrNoFile = errors.New("missing: the file of the ledger's secret key, the same on every node (undertone ca issue node gives it along, undertone audit key generate makes one)")
+
 // KeyError is a key file that cannot be used, in one line that shows nothing of the key.
 type KeyError struct {
 	Path string
@@ -54,8 +57,11 @@ const readPause = time.Second
 
 // LoadKeys reads files of secret keys, in each one key a line; empty lines and those that
 // begin with # are passed over. Nobody but its owner may read such a file. Fails with a
-// *KeyError.
+// *KeyError or, without files, ErrNoFile.
 func LoadKeys(files []string) (*Keys, error) {
+	if len(files) == 0 {
+		return nil, ErrNoFile
+	}
 	k := &Keys{files: files}
 	return k, k.load()
 }

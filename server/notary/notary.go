@@ -16,7 +16,6 @@
 package notary
 
 import (
-	"bytes"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -132,14 +131,6 @@ func (n *Notary) NotReady() []string {
 	}
 }
 
-// The kinds of records that are looked for: a record begins with its kind, in one way.
-var (
-	rotationPrefix = []byte(`{"record":"key",`)
-	attemptPrefix  = []byte(`{"record":"attempt",`)
-	jobPrefix      = []byte(`{"record":"job",`)
-	canaryPrefix   = []byte(`{"record":"canary",`)
-)
-
 // next signs a longer log than the last head's.
 func (n *Notary) next(log *ledger.Log, at uint64) (*Head, error) {
 	n.mu.Lock()
@@ -161,7 +152,7 @@ func (n *Notary) next(log *ledger.Log, at uint64) (*Head, error) {
 		h.Checkpoint.Origin, h.Key = b.Origin, b.Key
 	}
 	for _, record := range log.Records()[from:] {
-		if !bytes.HasPrefix(record, rotationPrefix) {
+		if !ledger.OfKind(record, (*ledger.KeyRotated)(nil)) {
 			continue
 		}
 		e, err := ledger.Decode(record)
@@ -233,7 +224,7 @@ func (n *Notary) find(h *Head, job string, a attempt) int64 {
 	}
 	records := h.Log.Records()
 	for i := len(records) - 1; i >= 0; i-- {
-		if !bytes.HasPrefix(records[i], attemptPrefix) {
+		if !ledger.OfKind(records[i], (*ledger.AttemptCharged)(nil)) {
 			continue
 		}
 		e, err := ledger.Decode(records[i])
@@ -254,7 +245,7 @@ func (h *Head) Canary(m ledger.CanaryMeasured) int64 {
 	m.Stamp = ledger.Stamp{}
 	records := h.Log.Records()
 	for i := len(records) - 1; i >= 0; i-- {
-		if !bytes.HasPrefix(records[i], canaryPrefix) {
+		if !ledger.OfKind(records[i], (*ledger.CanaryMeasured)(nil)) {
 			continue
 		}
 		e, err := ledger.Decode(records[i])
@@ -297,7 +288,7 @@ func (n *Notary) Bundle() (*ledger.Bundle, error) {
 	b := &ledger.Bundle{Checkpoint: h.Note, Records: h.Log.Records(), Specifications: make(map[ledger.Digest][]byte)}
 	var jobs []string
 	for _, record := range b.Records {
-		if !bytes.HasPrefix(record, jobPrefix) {
+		if !ledger.OfKind(record, (*ledger.JobCreated)(nil)) {
 			continue
 		}
 		e, err := ledger.Decode(record)

@@ -54,7 +54,7 @@ func accountants(j *ledger.Job) ([]Accountant, error) {
 		name, note string
 		epsilon    func() (float64, error)
 	}{
-		{"GDP", "Exact for Gaussian noise, from the noise of every attempt. What is spent is stated in it, from charges that round up.", func() (float64, error) {
+		{"GDP", "Exact for Gaussian noise, here from the noise of every attempt. The report's figures are this accountant's, from charges that round up.", func() (float64, error) {
 			mu, err := accounting.GDP(all)
 			return accounting.GaussianEpsilon(mu, delta), err
 		}},

@@ -163,7 +163,7 @@ func (c *cluster) place() (i int) {
 	must(c.t, err)
 	at := c.free[3*i:] // panics beyond three nodes more than there were
 	config := server.Config{Dir: filepath.Join(c.dir, name), Identity: files, LedgerKeys: []string{c.ledgerKey},
-		API: at[0], Node: at[1], HTTP: at[2]}
+		API: at[0], Node: at[1], HTTP: at[2], Pages: server.Off}
 	c.configs = append(c.configs, config)
 	c.nodes = append(c.nodes, nil)
 	return i

@@ -123,6 +123,13 @@ func affordable(j *board.Job) bool {
 	return needed <= j.Spec.Budget
 }
 
+// Held reports whether a job waits for an operator, since another attempt would spend
+// what later rounds need.
+func Held(j *board.Job) bool {
+	m, _ := next(j)
+	return m == held
+}
+
 // attemptOf returns the attempt that a move is about.
 func attemptOf(j *board.Job, m move) (round, attempt int) {
 	if m != open {

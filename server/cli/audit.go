@@ -241,7 +241,7 @@ func (s *source) addTo(cmd *cobra.Command) {
 
 func auditReportCommand() *cobra.Command {
 	var s source
-	var job, page string
+	var job string
 	cmd := &cobra.Command{
 		Use:   "report [FILE]",
 		Short: "Show what was promised, spent and is left, from a verified ledger",
@@ -249,8 +249,7 @@ func auditReportCommand() *cobra.Command {
 what was promised to whom, what is spent and left, attempt by attempt, whom one has to
 trust, and what is not covered.`,
 		Example: `  undertone audit report
-  undertone audit report ledger.zip --key ledger.pub --job movies
-  undertone audit report ledger.zip --key ledger.pub --html movies.html`,
+  undertone audit report ledger.zip --key ledger.pub --job movies`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := s.verified(cmd, args)
 			if err != nil {
@@ -262,15 +261,6 @@ trust, and what is not covered.`,
 					return flagf("job", "the ledger has no job %q", job)
 				}
 			}
-			if page != "" {
-				if err := writePage(page, r); err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", page)
-				if !s.json {
-					return nil
-				}
-			}
 			if s.json {
 				return r.WriteJSON(cmd.OutOrStdout())
 			}
@@ -278,8 +268,6 @@ trust, and what is not covered.`,
 		},
 	}
 	cmd.Flags().StringVar(&job, "job", "", "`name` of one job (default: all)")
-	cmd.Flags().StringVar(&page, "html", "", "write a page for a browser, a `file`, instead of text")
-	complete(cmd, "html", files("html"))
 	complete(cmd, "job", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return s.jobNames(cmd), cobra.ShellCompDirectiveNoFileComp
 	})

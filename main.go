@@ -35,6 +35,13 @@ privacy. Undertone-agent is the clients' program.`,
 	}
 	add("Experiments", simulations.Commands())
 	add("Service", server.Commands())
+	add("Audit", []*cobra.Command{auditCommand()})
 	add("This program", commandline.Own(root))
 	return root
+}
+
+func auditCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "audit", Short: "Measure what is claimed of a job's privacy"}
+	cmd.AddCommand(simulations.Canary(), simulations.Membership())
+	return cmd
 }

@@ -991,7 +991,8 @@ func TestConfigMistakes(t *testing.T) {
 		"trust":   func(c *client.Config) { c.Trust = []rounds.Trust{"blind"} },
 		"wait":    func(c *client.Config) { c.Wait = time.Hour },
 
-		"patience": func(c *client.Config) { c.Patience = -1 },
+		"patience":   func(c *client.Config) { c.Patience = -1 },
+		"ledger key": func(c *client.Config) { c.LedgerKey = "example.com+0+x" },
 	} {
 		c := s.config(t.TempDir(), "ann")
 		spoil(&c)

@@ -26,8 +26,11 @@
 // and no client can verify NMin, or who else is in the sum. With TrustCentral the
 // servers see it without noise.
 //
-// There is one method so far, AMHT-LRS (package lowrank, and client/local for
-// the client's half).
+// # Methods
+//
+// AMHT-LRS (package lowrank, and client/local for the client's half) learns the
+// shared part of a model, and is what devices take part in. Canary learns nothing:
+// it releases the sums themselves, so that their noise can be measured.
 package jobs
 
 import (
@@ -44,8 +47,42 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 )
 
-// AMHTLRS is the method's name in a specification.
-const AMHTLRS = "amht-lrs"
+// Methods, as a specification names them.
+const (
+	AMHTLRS      = "amht-lrs"
+	CanaryMethod = "canary"
+)
+
+// method is what a job's rounds have to do with what it computes: all that differs
+// between methods stands behind it.
+type method interface {
+	// schedule is the releases in their order, a function of public numbers.
+	schedule() []phase
+	// start is state 0.
+	start() ([]byte, error)
+	// advance returns the state after the release that follows a version. sum is
+	// decoded, and sd the standard deviation of the noise in each coordinate.
+	advance(version int, state []byte, sum []float64, sd float64) ([]byte, error)
+}
+
+// phase is one release of a schedule.
+type phase struct {
+	kind   string
+	layout aggregation.Layout
+	share  float64 // of the budget
+}
+
+// methodOf reads a specification's method and its parameters. Fails with a
+// *rounds.SpecError.
+func methodOf(s *rounds.Spec) (method, error) {
+	switch s.Method {
+	case AMHTLRS:
+		return parameters(s)
+	case CanaryMethod:
+		return canary(s)
+	}
+	return nil, &rounds.SpecError{Field: "method", Problem: fmt.Sprintf("%q is unknown; this program has %q and %q", s.Method, AMHTLRS, CanaryMethod)}
+}
 
 // Parameters of AMHT-LRS: a specification's parameters, as JSON.
 type Parameters struct {
@@ -99,7 +136,7 @@ func (p *Parameters) Validate() error {
 // parameters reads a specification's. Fails with a *rounds.SpecError.
 func parameters(s *rounds.Spec) (*Parameters, error) {
 	if s.Method != AMHTLRS {
-		return nil, &rounds.SpecError{Field: "method", Problem: fmt.Sprintf("%q is unknown; this program has %q", s.Method, AMHTLRS)}
+		return nil, &rounds.SpecError{Field: "method", Problem: fmt.Sprintf("%q is none that learns a model; %q is", s.Method, AMHTLRS)}
 	}
 	p := new(Parameters)
 	if err := decodeStrictly(s.Parameters, p); err != nil {
@@ -126,26 +163,30 @@ func decodeStrictly(data []byte, v any) error {
 	return nil
 }
 
-// Start returns state 0, before any release.
-func Start(s *rounds.Spec) ([]byte, error) {
-	p, err := parameters(s)
-	if err != nil {
-		return nil, err
+func (p *Parameters) schedule() []phase {
+	var out []phase
+	for _, f := range p.Phases() {
+		out = append(out, phase{string(f.Kind), p.Layout(f.Kind), f.Share})
 	}
-	return json.Marshal(p.Start())
+	return out
 }
 
-// ErrState says that bytes are no released state of a job and version.
-var ErrState = errors.New("jobs: no state of this job and version")
+func (p *Parameters) start() ([]byte, error) { return json.Marshal(p.Start()) }
 
-// State reads a released state of a job; version counts the releases before
-// it. That its parts fit together is for the solver to check, which does so
-// before it uses them. Fails with a *rounds.SpecError or ErrState.
-func State(s *rounds.Spec, version int, state []byte) (*lowrank.State, error) {
-	p, err := parameters(s)
+func (p *Parameters) advance(version int, state []byte, sum []float64, sd float64) ([]byte, error) {
+	st, err := p.state(version, state)
 	if err != nil {
 		return nil, err
 	}
+	next, err := st.Advance(sum, sd)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(next)
+}
+
+// state reads the released state of a version.
+func (p *Parameters) state(version int, state []byte) (*lowrank.State, error) {
 	st := new(lowrank.State)
 	if err := decodeStrictly(state, st); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrState, err)
@@ -154,6 +195,29 @@ func State(s *rounds.Spec, version int, state []byte) (*lowrank.State, error) {
 		return nil, fmt.Errorf("%w: of another configuration or step", ErrState)
 	}
 	return st, nil
+}
+
+// Start returns state 0, before any release.
+func Start(s *rounds.Spec) ([]byte, error) {
+	m, err := methodOf(s)
+	if err != nil {
+		return nil, err
+	}
+	return m.start()
+}
+
+// ErrState says that bytes are no released state of a job and version.
+var ErrState = errors.New("jobs: no state of this job and version")
+
+// State reads a released state of a job of AMHT-LRS; version counts the releases before
+// it. That its parts fit together is for the solver to check, which does so
+// before it uses them. Fails with a *rounds.SpecError or ErrState.
+func State(s *rounds.Spec, version int, state []byte) (*lowrank.State, error) {
+	p, err := parameters(s)
+	if err != nil {
+		return nil, err
+	}
+	return p.state(version, state)
 }
 
 // Advance returns the state after a round, counted from 1: state is the one
@@ -165,20 +229,16 @@ func State(s *rounds.Spec, version int, state []byte) (*lowrank.State, error) {
 // Fails with a *rounds.SpecError, ErrState, aggregation.ErrLength or
 // lowrank.ErrNotFinite.
 func Advance(s *rounds.Spec, round int, state []byte, sum []int64, members int) ([]byte, error) {
-	st, err := State(s, round-1, state)
+	m, err := methodOf(s)
 	if err != nil {
 		return nil, err
 	}
-	if round > len(s.Releases) || len(sum) != s.Releases[round-1].Length {
+	if round < 1 || round > len(s.Releases) || len(sum) != s.Releases[round-1].Length {
 		return nil, aggregation.ErrLength
 	}
 	decoded := make([]float64, len(sum))
 	s.Lattice.Decode(decoded, slices.Clone(sum))
-	next, err := st.Advance(decoded, NoiseDeviation(s, round, members))
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(next)
+	return m.advance(round-1, state, decoded, NoiseDeviation(s, round, members))
 }
 
 // NoiseDeviation is the standard deviation of the noise in each coordinate of a

@@ -48,23 +48,31 @@ const scaleBits = 24
 // 2 exp(-16^2/2) < 2^-183: never, over all the coordinates there will be.
 const tailDeviations = 16
 
-// New makes a specification: the schedule's releases, the budget divided among
-// them in the schedule's shares, for each the least noise that its charge pays
-// for, and the smallest lattice that holds the sums. Fails with a *TermError.
+// New makes a specification of AMHT-LRS: the schedule's releases, the budget
+// divided among them in the schedule's shares, for each the least noise that its
+// charge pays for, and the smallest lattice that holds the sums. Fails with a
+// *TermError.
 func New(p Parameters, t Terms) (*rounds.Spec, error) {
 	p = p.WithDefaults()
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	return specify(AMHTLRS, &p, t)
+}
+
+// specify makes the specification of a method, whose parameters are the method
+// itself, as JSON.
+func specify(name string, m method, t Terms) (*rounds.Spec, error) {
 	if err := t.validate(); err != nil {
 		return nil, err
 	}
-	encoded, err := json.Marshal(p)
+	encoded, err := json.Marshal(m)
 	if err != nil {
 		return nil, termError("dim", "%v", err)
 	}
+	schedule := m.schedule()
 	s := &rounds.Spec{
-		Job: t.Job, Method: AMHTLRS, Parameters: encoded,
+		Job: t.Job, Method: name, Parameters: encoded,
 		Adjacency: t.Adjacency, Trust: t.Trust,
 		NMin: t.NMin, RoundSize: t.RoundSize, Deadline: t.Deadline.Milliseconds(),
 		Delta: t.Delta,
@@ -72,16 +80,15 @@ func New(p Parameters, t Terms) (*rounds.Spec, error) {
 	if s.Budget, err = accounting.GaussianBudget(t.Epsilon, t.Delta); err != nil {
 		return nil, termError("epsilon", "%v", err)
 	}
-	charges, err := s.Budget.Split(shares(&p, t.Spare))
+	charges, err := s.Budget.Split(shares(schedule, t.Spare))
 	if err != nil {
 		return nil, termError("epsilon", "%v at delta %g: %v", t.Epsilon, t.Delta, err)
 	}
-	for i, phase := range p.Phases() {
-		layout := p.Layout(phase.Kind)
-		r := rounds.Release{Kind: string(phase.Kind), Length: layout.Len(), Charge: charges[i]}
+	for i, phase := range schedule {
+		r := rounds.Release{Kind: phase.kind, Length: phase.layout.Len(), Charge: charges[i]}
 		// The widest lattice bounds what is below; the modulus is cut down last.
-		if r.Bound, err = (dp.Lattice{ScaleBits: scaleBits, ModulusBits: 64}).Bound(layout.Bound()); err != nil {
-			return nil, termError("dim", "the release of %s: %v", phase.Kind, err)
+		if r.Bound, err = (dp.Lattice{ScaleBits: scaleBits, ModulusBits: 64}).Bound(phase.layout.Bound()); err != nil {
+			return nil, termError("dim", "the release of %s: %v", phase.kind, err)
 		}
 		if r.Sigma, err = leastSigma(s, &r); err != nil {
 			return nil, termError(blame(err), "no noise for epsilon %v over %d releases: %v", t.Epsilon, len(charges), err)
@@ -100,7 +107,7 @@ func New(p Parameters, t Terms) (*rounds.Spec, error) {
 	}
 	written := Encode(s)
 	if len(written) > rounds.MaxSpec {
-		return nil, termError("rounds", "%d make a specification of %d bytes; at most %d", p.Rounds, len(written), rounds.MaxSpec)
+		return nil, termError("rounds", "%d releases make a specification of %d bytes; at most %d", len(schedule), len(written), rounds.MaxSpec)
 	}
 	if _, err := rounds.ParseSpec(written); err != nil {
 		var field *rounds.SpecError
@@ -171,13 +178,13 @@ func (t *Terms) validate() error {
 
 // shares of the budget, one a release; what they leave pays for the spare
 // attempts.
-func shares(p *Parameters, spare int) []float64 {
+func shares(schedule []phase, spare int) []float64 {
 	var out []float64
 	total, dearest := 0.0, 0.0
-	for _, phase := range p.Phases() {
-		out = append(out, phase.Share)
-		total += phase.Share
-		dearest = max(dearest, phase.Share)
+	for _, phase := range schedule {
+		out = append(out, phase.share)
+		total += phase.share
+		dearest = max(dearest, phase.share)
 	}
 	if spare > 0 {
 		for i := range out {
@@ -297,53 +304,69 @@ func blame(err error) string {
 	return "epsilon"
 }
 
-// Check recomputes what a specification claims - lengths, sensitivities, noise,
-// charges, budget - from its parameters, and returns the parameters. It is what
-// a server does before it creates the job, and a client before it takes part.
-// Fails with a *rounds.SpecError.
+// Check recomputes what a specification of AMHT-LRS claims - lengths,
+// sensitivities, noise, charges, budget - from its parameters, and returns the
+// parameters. It is what a client does before it takes part. Fails with a
+// *rounds.SpecError.
 func Check(s *rounds.Spec) (*Parameters, error) {
 	p, err := parameters(s)
 	if err != nil {
 		return nil, err
 	}
+	if err := check(s, p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// CheckAny is Check for a job of any method: what a server does before it creates
+// the job, and an auditor afterwards.
+func CheckAny(s *rounds.Spec) error {
+	m, err := methodOf(s)
+	if err != nil {
+		return err
+	}
+	return check(s, m)
+}
+
+func check(s *rounds.Spec, m method) error {
 	wrong := func(i int, field, format string, args ...any) error {
 		return &rounds.SpecError{Field: fmt.Sprintf("releases[%d].%s", i, field), Problem: fmt.Sprintf(format, args...)}
 	}
-	phases := p.Phases()
-	if len(s.Releases) != len(phases) {
-		return nil, &rounds.SpecError{Field: "releases", Problem: fmt.Sprintf("there are %d, the schedule has %d", len(s.Releases), len(phases))}
+	schedule := m.schedule()
+	if len(s.Releases) != len(schedule) {
+		return &rounds.SpecError{Field: "releases", Problem: fmt.Sprintf("there are %d, the schedule has %d", len(s.Releases), len(schedule))}
 	}
 	var all accounting.Filter
 	all.Budget = s.Budget
-	for i, phase := range phases {
+	for i, phase := range schedule {
 		r := &s.Releases[i]
-		layout := p.Layout(phase.Kind)
-		bound, err := s.Lattice.Bound(layout.Bound())
+		bound, err := s.Lattice.Bound(phase.layout.Bound())
 		switch {
 		case err != nil:
-			return nil, &rounds.SpecError{Field: "lattice", Problem: err.Error()}
-		case r.Kind != string(phase.Kind):
-			return nil, wrong(i, "kind", "%q, the schedule has %q", r.Kind, phase.Kind)
-		case r.Length != layout.Len():
-			return nil, wrong(i, "length", "%d, the layout has %d", r.Length, layout.Len())
+			return &rounds.SpecError{Field: "lattice", Problem: err.Error()}
+		case r.Kind != phase.kind:
+			return wrong(i, "kind", "%q, the schedule has %q", r.Kind, phase.kind)
+		case r.Length != phase.layout.Len():
+			return wrong(i, "length", "%d, the layout has %d", r.Length, phase.layout.Len())
 		case r.Bound != bound:
-			return nil, wrong(i, "bound", "%d, the layout's is %d", r.Bound, bound)
+			return wrong(i, "bound", "%d, the layout's is %d", r.Bound, bound)
 		case r.Sigma < noise.MinSigma || r.Sigma > noise.MaxSigma:
-			return nil, wrong(i, "sigma", "%d is out of range", r.Sigma)
+			return wrong(i, "sigma", "%d is out of range", r.Sigma)
 		case !pays(s, r):
-			return nil, wrong(i, "charge_nano_rho", "%d does not pay for a release with this noise", uint64(r.Charge))
+			return wrong(i, "charge_nano_rho", "%d does not pay for a release with this noise", uint64(r.Charge))
 		case r.Largest != largest(s, r):
-			return nil, wrong(i, "largest", "%d, for this noise it is %d", r.Largest, largest(s, r))
+			return wrong(i, "largest", "%d, for this noise it is %d", r.Largest, largest(s, r))
 		}
 		if err := addUp(s, r); err != nil {
-			return nil, wrong(i, "sigma", "%v", err)
+			return wrong(i, "sigma", "%v", err)
 		}
 		if err := all.Reserve(r.Charge); err != nil {
-			return nil, &rounds.SpecError{Field: "budget_nano_rho", Problem: fmt.Sprintf("%d does not pay for all rounds", uint64(s.Budget))}
+			return &rounds.SpecError{Field: "budget_nano_rho", Problem: fmt.Sprintf("%d does not pay for all rounds", uint64(s.Budget))}
 		}
 	}
 	if err := holds(s); err != nil {
-		return nil, &rounds.SpecError{Field: "lattice", Problem: err.Error()}
+		return &rounds.SpecError{Field: "lattice", Problem: err.Error()}
 	}
-	return p, nil
+	return nil
 }

@@ -1,9 +1,7 @@
 package rounds
 
 import (
-	"strconv"
-	"strings"
-	"unicode"
+	"unicode/utf8"
 
 	"github.com/undertone-fl/undertone/dp/ledger"
 )
@@ -59,20 +57,17 @@ func (m *Machine) record(e ledger.Entry) {
 	m.effect.record(index+1, record)
 }
 
-// recordFormat is ledger.Begun.Format.
-const recordFormat = 1
-
 func (m *Machine) beginLedger(c BeginLedger) *Refusal {
-	switch name, ok := keyName(c.Key); {
-	case !ok || name != c.Origin:
-		return refuse(Malformed, "key %.64q is no key of %.64q", c.Key, c.Origin)
-	case m.ledger != nil && m.origin() != c.Origin:
-		return refuse(Malformed, "the ledger of %s has begun", m.origin())
+	switch {
+	case !validKey(c.Origin, c.Key):
+		return refuse(Malformed, "%.64q is no key of %.64q", c.Key, c.Origin)
+	case m.ledger != nil && m.origin != c.Origin:
+		return refuse(Malformed, "the ledger of %s has begun", m.origin)
 	case m.ledger != nil:
 		return nil
 	}
-	m.ledger, m.key = new(ledger.Log), c.Key
-	m.record(&ledger.Begun{Origin: c.Origin, Key: c.Key, Format: recordFormat})
+	m.ledger, m.origin, m.key = new(ledger.Log), c.Origin, c.Key
+	m.record(&ledger.Begun{Origin: c.Origin, Key: c.Key, Format: ledger.Format})
 	if m.era > 0 {
 		m.record(&ledger.Restored{Era: m.era})
 	}
@@ -89,18 +84,13 @@ func (m *Machine) beginLedger(c BeginLedger) *Refusal {
 	return nil
 }
 
-func (m *Machine) origin() string {
-	name, _ := keyName(m.key)
-	return name
-}
-
 func (m *Machine) rotateKey(c RotateKey) *Refusal {
 	switch {
 	case m.ledger == nil:
 		return refuse(Malformed, "there is no ledger")
 	case c.Key == m.key:
 		return nil
-	case !endorsed(m.key, c.Key, c.Endorsement):
+	case !m.endorsed(c.Key, c.Endorsement):
 		return refuse(Malformed, "key %.64q is not endorsed by the ledger's", c.Key)
 	}
 	m.key = c.Key
@@ -117,8 +107,8 @@ func (m *Machine) recordCanary(c RecordCanary) *Refusal {
 		return refusal
 	case m.ledger == nil:
 		return refuse(Malformed, "there is no ledger")
-	case !validCanary(&measured):
-		return refuse(Malformed, "a measurement with a figure that is out of range, or a name that is not one line")
+	case measured.Check() != nil:
+		return refuse(Malformed, "%v", measured.Check())
 	case j.canary == measured:
 		return nil
 	}
@@ -129,46 +119,24 @@ func (m *Machine) recordCanary(c RecordCanary) *Refusal {
 
 // Bounds of what the ledger takes from outside.
 const (
-	maxKey         = 512
-	maxEndorsement = 2048
-	maxBy          = 256
-	maxDelta       = 32
-	maxFigure      = 1 << 53 // what every reader of JSON can read
-	million        = 1_000_000
+	maxKey         = 512  // bytes
+	maxEndorsement = 2048 // bytes
 )
 
-// keyName returns the name of a public key, false if it is none.
-func keyName(key string) (name string, ok bool) {
-	if len(key) > maxKey || strings.ContainsFunc(key, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return "", false
-	}
-	v, err := ledger.ParseKey(key)
-	if err != nil {
-		return "", false
-	}
-	return v.Name(), true
+// validKey reports whether a key is one of the log's, as its records have it.
+func validKey(origin, key string) bool {
+	return len(key) <= maxKey && ledger.CheckKey(origin, key) == nil
 }
 
-// endorsed reports whether a key hands on to the next.
-func endorsed(key, next, endorsement string) bool {
-	if _, ok := keyName(next); !ok || len(endorsement) > maxEndorsement {
+// endorsed reports whether the key that signs now hands on to the next.
+func (m *Machine) endorsed(next, endorsement string) bool {
+	if !validKey(m.origin, next) || len(endorsement) > maxEndorsement || !utf8.ValidString(endorsement) {
 		return false
 	}
-	v, err := ledger.ParseKey(key)
+	key, err := ledger.ParseKey(m.key)
 	if err != nil {
 		return false
 	}
-	_, err = ledger.CheckEndorsement(v, next, endorsement)
+	_, err = ledger.CheckEndorsement(key, next, endorsement)
 	return err == nil
-}
-
-// validCanary reports whether the figures are such as a measurement can have, and
-// readers of JSON can read.
-func validCanary(c *ledger.CanaryMeasured) bool {
-	delta, err := strconv.ParseFloat(c.Delta, 64)
-	return err == nil && delta > 0 && delta < 1 && len(c.Delta) <= maxDelta &&
-		validLine(c.By) && len(c.By) <= maxBy &&
-		max(c.Claimed, c.Lower, c.Trials) <= maxFigure &&
-		c.Trials > 0 && c.Confidence > 0 && c.Confidence < million &&
-		c.Measured >= 0 && c.Measured <= maxFigure
 }

@@ -18,6 +18,7 @@ type Machine struct {
 	era     int     // how often the state was taken from a backup
 
 	ledger *ledger.Log // nil until it begins
+	origin string      // its name
 	key    string      // that signs its checkpoints, public
 
 	// Of the command being applied, here so that nothing is allocated anew.

@@ -10,11 +10,13 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"pgregory.net/rapid"
 )
 
 // TestPromises drives a machine with random commands, right and wrong ones,
-// and holds it against what the commands that it took mean.
+// and holds it against what the commands that it took mean; and its ledger, once it has
+// one, against an auditor who trusts nothing but the key that it began with.
 func TestPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := newHistory(t)
@@ -33,7 +35,14 @@ func TestPromises(t *testing.T) {
 			"release": h.release,
 			"fail":    h.fail,
 			"restart": h.restart,
+
+			"begin ledger": h.beginLedger,
+			"rotate key":   h.rotateKey,
+			"close job":    h.closeJob,
+			"measure":      h.measure,
+			"audit":        h.audit,
 		})
+		h.audit(t)
 	})
 }
 
@@ -44,6 +53,9 @@ type history struct {
 	twin *rounds.Machine // restored from a snapshot, and given every command since
 	jobs map[string]*jobHistory
 	last rounds.Command // the last one taken
+
+	signer byte              // number of the ledger's key
+	seen   ledger.Checkpoint // by an auditor
 }
 
 // jobHistory is naive: it keeps every contribution.
@@ -51,6 +63,7 @@ type jobHistory struct {
 	spec     *rounds.Spec
 	charged  accounting.NanoRho
 	released []string                // states, the first before any release
+	over     bool                    // closed by an operator
 	open     map[string][]int64      // contributions to the open attempt, nil if none is
 	closed   bool                    // whether it is closed
 	members  map[key]map[string]bool // of all attempts
@@ -65,8 +78,12 @@ func newHistory(t *rapid.T) *history {
 // as it was.
 func (h *history) propose(c rounds.Command) *rounds.Refusal {
 	before := snapshot(h.m)
-	effect, err := h.m.Apply(c)
-	twinEffect, twinErr := h.twin.Apply(c)
+	dated := c
+	if rapid.Bool().Draw(h.t, "dated") {
+		dated = rounds.Dated{At: rapid.Int64Range(0, 1<<40).Draw(h.t, "at"), Command: c}
+	}
+	effect, err := h.m.Apply(dated)
+	twinEffect, twinErr := h.twin.Apply(dated)
 	if effect != twinEffect || fmt.Sprint(err) != fmt.Sprint(twinErr) {
 		h.t.Fatalf("%+v: restored machine differs: %v and %v", c, err, twinErr)
 	}
@@ -148,7 +165,7 @@ func (h *history) create(t *rapid.T) { h.createJob(t, drawJob(t)) }
 
 func (h *history) createJob(t *rapid.T, name string) {
 	releases := rapid.IntRange(1, 4).Draw(t, "releases")
-	spec := newSpec(name, releases, 2, 10, accounting.NanoRho(rapid.IntRange(10, 100).Draw(t, "budget")))
+	spec := honest(newSpec(name, releases, 2, 10, accounting.NanoRho(rapid.IntRange(10, 100).Draw(t, "budget"))))
 	refusal := h.propose(rounds.CreateJob{Spec: encode(t, spec), State: rounds.BlobOf([]byte("U0"))})
 	if refusal == nil && h.jobs[name] == nil {
 		h.jobs[name] = &jobHistory{spec: spec, released: []string{"U0"}, members: make(map[key]map[string]bool), seen: make(map[[2]int]rounds.Phase)}
@@ -167,8 +184,8 @@ func (h *history) openRound(t *rapid.T, k key) {
 		return
 	}
 	j := h.jobs[k.job]
-	if j.open != nil {
-		t.Fatalf("%v: two attempts are open", k)
+	if j.open != nil || j.over {
+		t.Fatalf("%v: opened beside another attempt, or after its job", k)
 	}
 	if k.round != len(j.released) {
 		t.Fatalf("%v was opened after round %d", k, len(j.released)-1)
@@ -288,6 +305,46 @@ func (h *history) fail(t *rapid.T) {
 	if h.propose(rounds.FailRound{Job: k.job, Round: k.round, Attempt: k.attempt, Why: "no solution"}) == nil {
 		h.jobs[k.job].open, h.jobs[k.job].closed = nil, false
 	}
+}
+
+func (h *history) beginLedger(t *rapid.T) { h.propose(beginLedger(t)) }
+
+func (h *history) rotateKey(t *rapid.T) {
+	from, to := h.signer, byte(rapid.IntRange(0, 3).Draw(t, "to"))
+	if rapid.IntRange(0, 3).Draw(t, "astray") == 0 {
+		from++
+	}
+	refusal := h.propose(rotation(t, from, to))
+	if allowed := h.m.Ledger() != nil && (from == h.signer || to == h.signer); allowed != (refusal == nil) {
+		t.Fatalf("from key %d to %d, endorsed by %d: %v", h.signer, to, from, refusal)
+	}
+	if refusal == nil {
+		h.signer = to
+	}
+}
+
+func (h *history) closeJob(t *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(t, "meant") > 0 {
+		return // else few jobs come to their end
+	}
+	name := drawJob(t)
+	if h.propose(rounds.CloseJob{Job: name}) != nil {
+		return
+	}
+	if j := h.jobs[name]; len(j.released) <= len(j.spec.Releases) {
+		j.open, j.closed, j.over = nil, false, true
+	}
+}
+
+func (h *history) measure(t *rapid.T) { h.propose(measured(drawJob(t))) }
+
+// audit holds the ledger against the state, and against what was seen of it before.
+func (h *history) audit(t *rapid.T) {
+	if h.m.Ledger() == nil {
+		return
+	}
+	signer, _ := ledgerKey(t, h.signer)
+	h.seen = audit(t, h.m, signer, h.seen)
 }
 
 func (h *history) restart(t *rapid.T) {

@@ -138,17 +138,17 @@ func (c *comparison) expect(e ledger.Entry) (ledger.Entry, error) {
 	}
 	switch e := e.(type) {
 	case *ledger.Begun:
-		if name, ok := keyName(e.Key); !ok || name != e.Origin || e.Format != recordFormat {
+		if !validKey(e.Origin, e.Key) || e.Format != ledger.Format {
 			return nil, errors.New("no ledger begins so")
 		}
-		m.key = e.Key
+		m.origin, m.key = e.Origin, e.Key
 	case *ledger.KeyRotated:
-		if e.Key == m.key || !endorsed(m.key, e.Key, e.Endorsement) {
+		if e.Key == m.key || !m.endorsed(e.Key, e.Endorsement) {
 			return nil, errors.New("the key is not endorsed")
 		}
 		m.key = e.Key
 	case *ledger.Restored:
-		if e.Era <= c.era || e.Era > m.era {
+		if e.Era != c.era+1 && m.ledger.Size() > 1 || e.Era <= c.era || e.Era > m.era {
 			return nil, fmt.Errorf("era %d, after %d and up to %d", e.Era, c.era, m.era)
 		}
 		c.era = e.Era
@@ -156,7 +156,7 @@ func (c *comparison) expect(e ledger.Entry) (ledger.Entry, error) {
 		j := m.jobs[e.Job]
 		measured := *e
 		measured.Stamp = ledger.Stamp{}
-		if _, created := c.left[e.Job]; !created || j.canary == measured || !validCanary(&measured) {
+		if _, created := c.left[e.Job]; !created || j.canary == measured || measured.Check() != nil {
 			return nil, errors.New("no such measurement is recorded")
 		}
 		j.canary = measured

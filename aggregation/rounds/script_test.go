@@ -3,6 +3,7 @@ package rounds_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,11 +29,13 @@ type script struct {
 	job   string
 	specs map[string]*rounds.Spec
 
-	effects bool // whether the effects of commands are printed
+	effects bool  // whether the effects of commands are printed
+	at      int64 // when the next command is proposed; 0: it has no date
 }
 
 func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	d.MaybeScanArgs(t, "job", &s.job)
+	d.MaybeScanArgs(t, "at", &s.at)
 	round, attempt := intArg(t, d, "round", 0), intArg(t, d, "attempt", 1)
 	if round == 0 {
 		attempt = 0
@@ -73,6 +76,25 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		return s.apply(rounds.ReleaseRound{Job: s.job, Round: round, Attempt: attempt, State: blob(t, d, []byte(textArg(t, d, "state", "")))})
 	case "fail":
 		return s.apply(rounds.FailRound{Job: s.job, Round: round, Attempt: attempt, Why: d.Input})
+	case "close-job":
+		return s.apply(rounds.CloseJob{Job: s.job})
+	case "begin-ledger":
+		return s.perform(beginLedger(t), s.size)
+	case "rotate-key":
+		return s.perform(rotation(t, byte(intArg(t, d, "from", 0)), byte(intArg(t, d, "to", 1))), s.size)
+	case "measure":
+		return s.perform(measured(s.job), s.size)
+	case "ledger":
+		return s.ledger()
+	case "restore-backup":
+		snapshot, err := rounds.Anew(s.m.Snapshot(), s.at)
+		if err != nil {
+			return err.Error()
+		}
+		if s.m, err = rounds.Restore(snapshot); err != nil {
+			return err.Error()
+		}
+		return s.show()
 	case "member":
 		in, known := s.m.Member(s.job, round, attempt, rounds.ClientOf(textArg(t, d, "client", "")))
 		return fmt.Sprintf("in: %v, known: %v", in, known)
@@ -94,7 +116,13 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 }
 
 // apply prints what became of a command, and of the job.
-func (s *script) apply(c rounds.Command) string {
+func (s *script) apply(c rounds.Command) string { return s.perform(c, s.line) }
+
+// perform prints what became of a command, and something after it.
+func (s *script) perform(c rounds.Command, then func() string) string {
+	if s.at != 0 {
+		c = rounds.Dated{At: s.at, Command: c}
+	}
 	effect, err := s.m.Apply(c)
 	out := ""
 	if s.effects {
@@ -103,7 +131,7 @@ func (s *script) apply(c rounds.Command) string {
 	var refusal *rounds.Refusal
 	switch {
 	case err == nil:
-		return out + s.line()
+		return out + then()
 	case !errors.As(err, &refusal):
 		return fmt.Sprintf("not a refusal: %v", err)
 	}
@@ -146,6 +174,23 @@ func (s *script) show() string {
 	fmt.Fprintf(&out, "clients: %d\n", s.m.Clients())
 	return out.String()
 }
+
+// size is how many records the ledger has.
+func (s *script) size() string { return fmt.Sprintf("%d records", s.m.Ledger().Size()) }
+
+// ledger is its records, with the beginnings of digests and keys.
+func (s *script) ledger() string {
+	if s.m.Ledger() == nil {
+		return "no ledger"
+	}
+	var out strings.Builder
+	for i, record := range s.m.Ledger().Records() {
+		fmt.Fprintf(&out, "%d %s\n", i, long.ReplaceAll(record, []byte("$1...")))
+	}
+	return out.String()
+}
+
+var long = regexp.MustCompile(`([0-9a-zA-Z+/=]{8})[0-9a-zA-Z+/=]{24,}`)
 
 func (s *script) attempt(a rounds.Attempt) string {
 	out := fmt.Sprintf("  %d/%d %v, members %d", a.Round, a.Attempt, a.Phase, a.Members)

@@ -19,7 +19,11 @@ func TestRestoreOfChangedSnapshots(t *testing.T) { rapid.Check(t, changedSnapsho
 func FuzzRestore(f *testing.F) { f.Fuzz(rapid.MakeFuzz(changedSnapshot)) }
 
 func changedSnapshot(t *rapid.T) {
-	s := deepCopy(reflect.ValueOf(snapshot(richMachine(t)))).Interface().(*rounds.Snapshot)
+	machine := richMachine(t)
+	if rapid.Bool().Draw(t, "ledger") {
+		machine = recordedMachine(t)
+	}
+	s := deepCopy(reflect.ValueOf(snapshot(machine))).Interface().(*rounds.Snapshot)
 	if _, err := rounds.Restore(s); err != nil {
 		t.Fatalf("unchanged: %v", err)
 	}
@@ -99,6 +103,86 @@ func TestRestoreRefuses(t *testing.T) {
 		spoil(s)
 		if _, err := rounds.Restore(s); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// recordedMachine is a rich one with a ledger, a key that was rotated, an era, a
+// measurement and a job that is closed.
+func recordedMachine(t interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}) *rounds.Machine {
+	m := rounds.NewMachine()
+	do := func(c rounds.Command) {
+		if _, err := m.Apply(c); err != nil {
+			t.Fatalf("%+v: %v", c, err)
+		}
+	}
+	do(rounds.Dated{At: 1000, Command: beginLedger(t)})
+	enrich(t, m)
+	do(rounds.CloseJob{Job: "songs"})
+	do(measured("books"))
+	s, err := rounds.Anew(snapshot(m), 2000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err = rounds.Restore(s); err != nil {
+		t.Fatal(err)
+	}
+	do(rotation(t, 0, 1))
+	do(rounds.Run{Job: "books"})
+	do(rounds.OpenRound{Job: "books", Round: 2, Attempt: 1_000_001})
+	return m
+}
+
+// A ledger that says what the state does not, or leaves out what the state says.
+func TestRestoreRefusesLedgers(t *testing.T) {
+	edit := func(kind, old, new string) func(s *rounds.Snapshot) {
+		return func(s *rounds.Snapshot) {
+			for i, record := range s.Ledger {
+				if bytes.HasPrefix(record, []byte(`{"record":"`+kind+`"`)) {
+					if !bytes.Contains(record, []byte(old)) {
+						t.Fatalf("%s has no %s", record, old)
+					}
+					s.Ledger[i] = bytes.Replace(record, []byte(old), []byte(new), 1)
+					return
+				}
+			}
+			t.Fatalf("no %s", kind)
+		}
+	}
+	last := func(s *rounds.Snapshot) int { return len(s.Ledger) - 1 }
+	for name, c := range map[string]struct {
+		spoil func(s *rounds.Snapshot)
+		want  string
+	}{
+		"the last record is missing":      {func(s *rounds.Snapshot) { s.Ledger = s.Ledger[:last(s)] }, "job books: records are missing"},
+		"the first record is missing":     {func(s *rounds.Snapshot) { s.Ledger = s.Ledger[1:] }, "record 0: a ledger begins once"},
+		"the first record is there twice": {func(s *rounds.Snapshot) { s.Ledger = append(s.Ledger, s.Ledger[0]) }, "a ledger begins once"},
+		"the last record is there twice":  {func(s *rounds.Snapshot) { s.Ledger = append(s.Ledger, s.Ledger[last(s)]) }, "nothing of it happened"},
+		"a record of no job":              {edit("attempt", `"job":"films"`, `"job":"games"`), "nothing of it happened to job"},
+		"a job twice":                     {func(s *rounds.Snapshot) { s.Ledger = slices.Insert(s.Ledger, 2, s.Ledger[1]) }, "is not there, or twice"},
+		"a charge understated":            {edit("attempt", `"charge_nano_rho":"10"`, `"charge_nano_rho":"9"`), `should be {"record":"attempt"`},
+		"spent understated":               {edit("attempt", `"spent_nano_rho":"10"`, `"spent_nano_rho":"9"`), "should be"},
+		"another state released":          {edit("release", `"state":"`, `"state":"00`), "record 9"},
+		"more members":                    {edit("release", `"members":2`, `"members":3`), "should be"},
+		"another reason":                  {edit("failure", "given up", "given in"), "should be"},
+		"a budget raised":                 {edit("job", `"budget_nano_rho":"60"`, `"budget_nano_rho":"61"`), "should be"},
+		"a format of its own":             {edit("ledger", `"format":1`, `"format":2`), "no ledger begins so"},
+		"an era skipped":                  {edit("restored", `"era":1`, `"era":2`), "era 2, after 0 and up to 1"},
+		"an era missing":                  {func(s *rounds.Snapshot) { s.Era = 2 }, "of era 1, and the state of 2"},
+		"a key nobody endorsed":           {edit("key", `next key`, `next keY`), "the key is not endorsed"},
+		"a measurement before its job":    {func(s *rounds.Snapshot) { s.Ledger[1], s.Ledger[12] = s.Ledger[12], s.Ledger[1] }, "record 1"},
+		"a measurement without trials":    {edit("canary", `"trials":100000`, `"trials":0`), "no such measurement"},
+		"the time runs backwards":         {edit("key", `"time_ms":2000`, `"time_ms":1999`), "should be"},
+		"a record in other words":         {edit("closed", `"job":`, `"job": `), "not written as a record is"},
+	} {
+		s := deepCopy(reflect.ValueOf(snapshot(recordedMachine(t)))).Interface().(*rounds.Snapshot)
+		c.spoil(s)
+		_, err := rounds.Restore(s)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"pgregory.net/rapid"
 )
 
@@ -18,7 +19,15 @@ func TestWildCommands(t *testing.T) { rapid.Check(t, wildCommands) }
 func FuzzCommands(f *testing.F) { f.Fuzz(rapid.MakeFuzz(wildCommands)) }
 
 func wildCommands(t *rapid.T) {
-	m := richMachine(t)
+	m := rounds.NewMachine()
+	when := rapid.IntRange(0, 2).Draw(t, "ledger")
+	if when == 1 {
+		m.Apply(beginLedger(t))
+	}
+	enrich(t, m)
+	if when == 2 {
+		m.Apply(beginLedger(t))
+	}
 	for range rapid.IntRange(1, 10).Draw(t, "commands") {
 		c := wildCommand(t)
 		before := snapshot(m)
@@ -33,6 +42,10 @@ func wildCommands(t *rapid.T) {
 		if !reflect.DeepEqual(before, snapshot(m)) {
 			t.Fatalf("%+v: refused (%v), and changed the state", c, err)
 		}
+	}
+	if m.Ledger() != nil {
+		signer, _ := ledgerKey(t, 0) // it is never handed on
+		audit(t, m, signer, ledger.Checkpoint{})
 	}
 	restored, err := rounds.Restore(m.Snapshot())
 	if err != nil {
@@ -50,6 +63,15 @@ func richMachine(t interface {
 	Fatalf(string, ...any)
 }) *rounds.Machine {
 	m := rounds.NewMachine()
+	enrich(t, m)
+	return m
+}
+
+// enrich makes an empty machine, but for its ledger, a rich one.
+func enrich(t interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}, m *rounds.Machine) {
 	do := func(c rounds.Command) {
 		if _, err := m.Apply(c); err != nil {
 			t.Fatalf("%+v: %v", c, err)
@@ -57,7 +79,7 @@ func richMachine(t interface {
 	}
 	ann, bob, cat := rounds.ClientOf("ann"), rounds.ClientOf("bob"), rounds.ClientOf("cat")
 	for _, name := range []string{"films", "songs", "books"} {
-		spec := newSpec(name, 3, 2, 10, 60)
+		spec := honest(newSpec(name, 3, 2, 10, 60))
 		do(rounds.CreateJob{Spec: encode(t, spec), State: rounds.BlobOf([]byte("U0"))})
 		do(rounds.Run{Job: name})
 		do(rounds.OpenRound{Job: name, Round: 1, Attempt: 1})
@@ -74,7 +96,6 @@ func richMachine(t interface {
 	do(rounds.ReleaseRound{Job: "books", Round: 1, Attempt: 1, State: rounds.BlobOf([]byte("U1"))})
 	state := rounds.BlobOf([]byte("V0"))
 	do(rounds.Stage{Job: "games", Digest: state.Digest, Size: state.Size, Piece: state.Bytes[:1]})
-	return m
 }
 
 // wildCommand draws a command whose fields are each right or wild.
@@ -82,9 +103,10 @@ func wildCommand(t *rapid.T) rounds.Command {
 	job := rapid.SampledFrom([]string{"films", "songs", "books", "games", "", "No job"}).Draw(t, "job")
 	number := rapid.OneOf(rapid.IntRange(0, 3), rapid.SampledFrom([]int{-1, math.MinInt, math.MaxInt}))
 	round, attempt := number.Draw(t, "round"), number.Draw(t, "attempt")
-	switch rapid.IntRange(0, 7).Draw(t, "command") {
+	text := rapid.SampledFrom([]string{"", "why", "two\nlines", "\xff", origin, beginLedger(t).Key})
+	switch rapid.IntRange(0, 12).Draw(t, "command") {
 	case 0:
-		spec := encode(t, newSpec("games", 1, 1, 10, 10))
+		spec := encode(t, honest(newSpec("games", 1, 1, 10, 10)))
 		if rapid.Bool().Draw(t, "spoilt") {
 			spec[rapid.IntRange(0, len(spec)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
 		}
@@ -109,6 +131,21 @@ func wildCommand(t *rapid.T) rounds.Command {
 		return rounds.CloseRound{Job: job, Round: round, Attempt: attempt}
 	case 6:
 		return rounds.ReleaseRound{Job: job, Round: round, Attempt: attempt, State: wildBlob(t)}
+	case 7:
+		return rounds.BeginLedger{Origin: text.Draw(t, "origin"), Key: text.Draw(t, "key")}
+	case 8:
+		return rounds.RotateKey{Key: text.Draw(t, "key"), Endorsement: text.Draw(t, "endorsement")}
+	case 9:
+		return rounds.CloseJob{Job: job}
+	case 10:
+		number := rapid.SampledFrom([]uint64{0, 1, 999_999, 1_000_000, math.MaxUint64})
+		return rounds.RecordCanary{Measured: ledger.CanaryMeasured{
+			Stamp: ledger.Stamp{Kind: "release", Time: -1}, Job: job, By: text.Draw(t, "by"),
+			Claimed: number.Draw(t, "claimed"), Lower: number.Draw(t, "lower"), Confidence: number.Draw(t, "confidence"), Trials: number.Draw(t, "trials"),
+			Delta: rapid.SampledFrom([]string{"1e-06", "0.5", "1", "", "NaN", "0x1p-2", "why"}).Draw(t, "delta"),
+		}}
+	case 11:
+		return rounds.Dated{At: int64(number.Draw(t, "at")), Command: wildCommand(t)}
 	}
 	return rounds.FailRound{Job: job, Round: round, Attempt: attempt, Why: rapid.SampledFrom([]string{"why", "", "two\nlines", "\xff"}).Draw(t, "why")}
 }

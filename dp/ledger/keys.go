@@ -71,6 +71,16 @@ func ParseKey(text string) (note.Verifier, error) {
 	return v, nil
 }
 
+// CheckKey checks that text is a public key of a log, written as its records have it:
+// one key has one text.
+func CheckKey(origin, text string) error {
+	key, err := parseKey(text)
+	if err == nil && (key.text != text || key.Name() != origin || !oneLine(origin, maxOrigin)) {
+		err = fmt.Errorf("ledger: no public key of %.64q, as records have it", origin)
+	}
+	return err
+}
+
 // parseKey is ParseKey, with the one text of the key.
 func parseKey(text string) (publicKey, error) {
 	v, err := ParseKey(text)

@@ -149,7 +149,7 @@ func (t *terms) fromFile(cmd *cobra.Command, job string) ([]byte, *rounds.Spec, 
 	encoded = bytes.TrimSpace(encoded)
 	s, err := rounds.ParseSpec(encoded)
 	if err == nil {
-		_, err = jobs.Check(s)
+		err = jobs.CheckAny(s)
 	}
 	if err != nil {
 		return nil, nil, usagef("%s: %w", t.spec, err)

@@ -28,7 +28,7 @@ func (o *operator) CreateJob(ctx context.Context, req *undertonev1.CreateJobRequ
 	if err != nil {
 		return nil, err
 	}
-	if _, err := jobs.Check(spec); err != nil {
+	if err := jobs.CheckAny(spec); err != nil {
 		return nil, err
 	}
 	start, err := jobs.Start(spec)

@@ -165,7 +165,7 @@ func TestCommandLineRepeats(t *testing.T) {
 func TestProgressWithoutATerminal(t *testing.T) {
 	var out bytes.Buffer
 	clock := time.Unix(0, 0)
-	p := newLines(&out, func() time.Time { return clock })
+	p := newLines(&out, func() time.Time { return clock }, "client-rounds")
 	for second := range 26 {
 		clock = time.Unix(int64(second), 0)
 		p.update(simulations.Progress{Done: 500 + 100*int64(second), Total: 4500, Stage: "amht-lrs, epsilon 1"})
@@ -180,7 +180,7 @@ func TestProgressWithoutATerminal(t *testing.T) {
 
 func TestShortOrQuietRunsPrintNoProgress(t *testing.T) {
 	var out bytes.Buffer
-	for _, p := range []progress{newProgress(&out, false), newProgress(&out, true)} {
+	for _, p := range []progress{newProgress(&out, false, "trials"), newProgress(&out, true, "trials")} {
 		p.update(simulations.Progress{Done: 1, Total: 2})
 		p.finish()
 	}

@@ -23,17 +23,18 @@ type progress struct {
 	finish func()
 }
 
-func newProgress(w io.Writer, quiet bool) progress {
+// newProgress counts in a unit: "client-rounds".
+func newProgress(w io.Writer, quiet bool, unit string) progress {
 	if quiet {
 		return progress{func(simulations.Progress) {}, func() {}}
 	}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return newBar(w)
+		return newBar(w, unit)
 	}
-	return newLines(w, time.Now)
+	return newLines(w, time.Now, unit)
 }
 
-func newBar(w io.Writer) progress {
+func newBar(w io.Writer, unit string) progress {
 	var bar *progressbar.ProgressBar
 	return progress{
 		update: func(p simulations.Progress) {
@@ -42,7 +43,7 @@ func newBar(w io.Writer) progress {
 					progressbar.OptionSetWriter(w),
 					progressbar.OptionSetWidth(20),
 					progressbar.OptionShowIts(),
-					progressbar.OptionSetItsString("client-rounds"),
+					progressbar.OptionSetItsString(unit),
 					progressbar.OptionSetPredictTime(true),
 					progressbar.OptionThrottle(100*time.Millisecond),
 					progressbar.OptionClearOnFinish(),
@@ -62,7 +63,7 @@ func newBar(w io.Writer) progress {
 	}
 }
 
-func newLines(w io.Writer, now func() time.Time) progress {
+func newLines(w io.Writer, now func() time.Time, unit string) progress {
 	begin := now()
 	last := begin
 	first := int64(-1) // done before this run, where one goes on
@@ -77,7 +78,7 @@ func newLines(w io.Writer, now func() time.Time) progress {
 			}
 			last = t
 			rate := float64(p.Done-first) / t.Sub(begin).Seconds()
-			line := fmt.Sprintf("%3.0f %%  %s  (%.0f client-rounds/s", 100*float64(p.Done)/float64(p.Total), p.Stage, rate)
+			line := fmt.Sprintf("%3.0f %%  %s  (%.0f %s/s", 100*float64(p.Done)/float64(p.Total), p.Stage, rate, unit)
 			if rate > 0 {
 				left := time.Duration(float64(p.Total-p.Done) / rate * float64(time.Second))
 				line += fmt.Sprintf(", %v left", left.Round(time.Second))

@@ -1,5 +1,5 @@
-// Package cli is undertone simulate, benchmark and faults: their flags, their
-// progress, and what they print and leaves in files. What is computed is package
+// Package cli is undertone simulate, benchmark and faults, and the measurements of
+// undertone audit, canary and membership: their flags, their progress, and what they print and leaves in files. What is computed is package
 // simulations' and what a report looks like package report's.
 //
 // Every mistake in the flags, or in a file that they name, is an error with
@@ -17,6 +17,7 @@ import (
 
 	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/simulations"
+	"github.com/undertone-fl/undertone/simulations/canary"
 	"github.com/undertone-fl/undertone/simulations/cluster"
 	"github.com/undertone-fl/undertone/simulations/population"
 	"github.com/undertone-fl/undertone/simulations/report"
@@ -78,8 +79,10 @@ func inputStatus(err error) error {
 		field  *simulations.FieldError
 		source *population.FieldError
 		row    *population.RowError
+		audit  *canary.FieldError
 	)
 	switch {
+	case errors.As(err, &audit):
 	case errors.As(err, &source):
 		err = &simulations.FieldError{Flag: source.Field, Problem: source.Problem}
 	case errors.As(err, &field), errors.As(err, &row):
@@ -102,7 +105,7 @@ func simulate(cmd *cobra.Command, f *flags) error {
 		return err
 	}
 	defer stop()
-	bar := newProgress(cmd.ErrOrStderr(), f.quiet)
+	bar := newProgress(cmd.ErrOrStderr(), f.quiet, "client-rounds")
 	res, err := simulations.Simulate(cmd.Context(), cfg, simulations.Options{
 		Workers: f.workers, Cluster: servers, Dir: f.out, Resume: f.resume, Progress: bar.update,
 	})

@@ -1,0 +1,423 @@
+package client_test
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/undertone-fl/undertone/client"
+	"github.com/undertone-fl/undertone/client/internal/contract"
+	"github.com/undertone-fl/undertone/dp/ledger"
+	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+)
+
+// must returns what does not fail.
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// answers has every answer changed from now on.
+func (s *service) answers(change func(out *undertonev1.PollResponse)) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Answer = nil
+	if change != nil {
+		s.Answer = func(_ string, out *undertonev1.PollResponse) { change(out) }
+	}
+}
+
+// reserves has every attempt's record changed that is opened from now on.
+func (s *service) reserves(change func(*ledger.AttemptCharged)) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Reserve = change
+}
+
+// TestForkedHistory: two histories, each shown to half of the clients, keep both halves
+// content. The first who meets the other's keeps the evidence, and sends nothing more.
+func TestForkedHistory(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
+	annConfig, bobConfig := s.config(t.TempDir(), "ann"), s.config(t.TempDir(), "bob")
+	ann, bob := open(t, annConfig), open(t, bobConfig)
+	both := func() {
+		t.Helper()
+		want(t, syncOne(t, ann), client.Contributed)
+		want(t, syncOne(t, bob), client.Contributed)
+		s.Fail("taste")
+	}
+	both()
+	s.Fork("bob")
+	s.Begin("taste")
+	both()
+
+	seen := must(bob.Status())(t).Ledger
+	if others := must(ann.Status())(t).Ledger; others.Size != seen.Size || others.Root == seen.Root {
+		t.Fatalf("%+v and %+v", others, seen)
+	}
+	delete(s.Shown, "bob")
+	s.Begin("taste")
+	_, err := bob.Sync(t.Context())
+	if !errors.Is(err, client.ErrTwoHistories) || !strings.Contains(err.Error(), s.Addresses[0]) {
+		t.Fatalf("%v", err)
+	}
+	want(t, syncOne(t, ann), client.Contributed)
+
+	// The evidence convinces who has the key.
+	st := must(bob.Status())(t).Ledger
+	if st.Fork == nil || st.Note != seen.Note || st.Fork.Server != s.Addresses[0] {
+		t.Fatalf("%+v", st)
+	}
+	key := must(ledger.ParseKey(st.Key))(t)
+	first := must(ledger.OpenCheckpoint([]byte(st.Note), key))(t)
+	second := must(ledger.OpenCheckpoint([]byte(st.Fork.Note), must(ledger.ParseKey(st.Fork.Key))(t)))(t)
+	if err := first.Follow(second, st.Fork.Proof); !errors.Is(err, ledger.ErrFork) {
+		t.Errorf("%v", err)
+	}
+
+	// It is for good, whoever is honest later, and nobody is even asked.
+	bob.Close()
+	s.InterruptWith(func(call, _ string) error {
+		t.Errorf("%s was called", call)
+		return nil
+	})
+	bob = open(t, bobConfig)
+	if _, err := bob.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
+		t.Errorf("%v", err)
+	}
+	if err := bob.Run(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
+		t.Errorf("%v", err)
+	}
+	if _, err := bob.Predict("taste", make([]float64, 6), nil); err != nil {
+		t.Error(err)
+	}
+	if len(s.Arrived) != 5 {
+		t.Errorf("%d contributions", len(s.Arrived))
+	}
+}
+
+// unsent opens a device with a contribution that it could not send.
+func (s *service) unsent(c client.Config) *client.Device {
+	s.t.Helper()
+	s.InterruptWith(func(call, _ string) error {
+		if call == "submit" {
+			return status.Error(codes.Unavailable, "gone")
+		}
+		return nil
+	})
+	d := open(s.t, c)
+	want(s.t, syncOne(s.t, d), "", client.ErrUnavailable)
+	s.InterruptWith(nil)
+	s.Copies = 0
+	return d
+}
+
+// TestOutboxAndLedger: what waits to be sent is sent once the ledger was verified, never
+// before, and not at all after a fork.
+func TestOutboxAndLedger(t *testing.T) {
+	for name, over := range map[string]bool{"while it is open": false, "when it is over": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, 1)
+			s.Create(parameters(), terms("taste"))
+			s.Begin("taste")
+			c := s.config(t.TempDir(), "ann")
+			c.Patience = 50 * time.Millisecond
+			d := s.unsent(c)
+			if over {
+				s.Fail("taste")
+			}
+			waits := func() {
+				t.Helper()
+				if st := must(d.Status())(t); len(st.Pending) != 1 || s.Copies != 0 {
+					t.Errorf("%d copies were sent: %+v", s.Copies, st)
+				}
+			}
+			s.answers(func(out *undertonev1.PollResponse) { out.Ledger = nil })
+			if _, err := d.Sync(t.Context()); !errors.Is(err, client.ErrLedger) {
+				t.Errorf("%v", err)
+			}
+			waits()
+			if !over {
+				s.answers(func(out *undertonev1.PollResponse) { out.Work[0].Reservation = nil })
+				want(t, syncOne(t, d), "", client.ErrReservation)
+				waits()
+				d.Close()
+				d = open(t, c) // which asks again
+			}
+			s.answers(nil)
+			s.Ledger = must(s.Ledger.First(2))(t)
+			s.Ledger.Append(&ledger.Failed{Job: "taste", Round: 1, Attempt: 1}, 0)
+			if _, err := d.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
+				t.Errorf("%v", err)
+			}
+			waits()
+		})
+	}
+
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
+	c := s.config(t.TempDir(), "ann")
+	c.Patience = 50 * time.Millisecond
+	d := s.unsent(c)
+	want(t, syncOne(t, d), client.Contributed)
+}
+
+// TestNodesDiffer: a node that lags behind, has begun no ledger or shows one that does
+// not verify is passed over for another.
+func TestNodesDiffer(t *testing.T) {
+	for name, spoil := range map[string]func(out *undertonev1.PollResponse, short *undertonev1.Ledger){
+		"behind": func(out *undertonev1.PollResponse, short *undertonev1.Ledger) { out.Ledger = short },
+		"empty":  func(out *undertonev1.PollResponse, _ *undertonev1.Ledger) { out.Ledger = nil },
+		"forged": func(out *undertonev1.PollResponse, _ *undertonev1.Ledger) { out.Ledger.Checkpoint[30] ^= 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, 2)
+			s.Create(parameters(), terms("taste"))
+			d := open(t, s.config(t.TempDir(), "ann"))
+			if _, err := d.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			short := must(must(s.Ledger.First(1))(t).Show(0))(t)
+			s.Begin("taste")
+			asked := 0
+			s.answers(func(out *undertonev1.PollResponse) {
+				if asked++; asked == 1 {
+					spoil(out, short)
+				}
+			})
+			want(t, syncOne(t, d), client.Contributed)
+			if asked != 2 {
+				t.Errorf("asked %d times", asked)
+			}
+		})
+	}
+}
+
+// TestLedgerKeys: a device follows the key that it was given, or first saw, along the
+// rotations that each key endorsed, and never back.
+func TestLedgerKeys(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	first, firstKey := s.Ledger, s.Ledger.Key
+	ann, bob := s.config(t.TempDir(), "ann"), s.config(t.TempDir(), "bob")
+	ann.LedgerKey = firstKey + "\n"
+	key := func(c client.Config, pinned bool) string {
+		t.Helper()
+		d := open(t, c)
+		defer d.Close()
+		if _, err := d.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		st := must(d.Status())(t).Ledger
+		if st.Pinned != pinned || st.Size != s.Ledger.Size() {
+			t.Errorf("%+v", st)
+		}
+		return st.Key
+	}
+	refused := func(c client.Config, message string) {
+		t.Helper()
+		d := open(t, c)
+		defer d.Close()
+		if _, err := d.Sync(t.Context()); !errors.Is(err, client.ErrLedger) || !strings.Contains(err.Error(), message) {
+			t.Errorf("%v", err)
+		}
+	}
+	if key(ann, true) != firstKey || key(bob, false) != firstKey {
+		t.Error("another key")
+	}
+	old := must(first.First(first.Size()))(t) // with its signer
+	for range 2 {
+		if err := s.Ledger.Rotate(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := s.Ledger.Key
+	if key(ann, true) != last || key(bob, false) != last {
+		t.Error("the rotations were not followed")
+	}
+	// Who comes later, with either key, or none.
+	for _, pin := range []string{firstKey, last, ""} {
+		c := s.config(t.TempDir(), "ann")
+		if c.LedgerKey = pin; key(c, pin != "") != last {
+			t.Errorf("pinned to %q: another key", pin)
+		}
+	}
+	// Bob is given a key at last: the one that his led to, or came from, or a wrong one.
+	wrong := must(contract.NewLedger())(t)
+	bob.LedgerKey = wrong.Key
+	refused(bob, "the key that is pinned: ledger: not signed with the log's key")
+	for _, pin := range []string{last, firstKey} {
+		if bob.LedgerKey = pin; key(bob, true) != last {
+			t.Error("another key")
+		}
+	}
+	c := s.config(t.TempDir(), "ann")
+	c.LedgerKey = wrong.Key
+	refused(c, "not signed with the log's key")
+	// A key that was handed on signs no more.
+	for old.Size() <= s.Ledger.Size() {
+		old.Append(&ledger.Failed{Job: "taste"}, 0)
+	}
+	s.Ledger = old
+	refused(ann, "not signed with the log's key")
+	refused(bob, "not signed with the log's key")
+}
+
+// TestUpgrade: a record of before there were ledgers is read, and what waits in the
+// outbox then goes as it would have, once the ledger has its attempt.
+func TestUpgrade(t *testing.T) {
+	for name, reserved := range map[string]bool{"reserved": true, "not reserved": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, 1)
+			s.Create(parameters(), terms("taste"))
+			s.Begin("taste")
+			c := s.config(t.TempDir(), "ann")
+			c.Patience = 50 * time.Millisecond
+			d := s.unsent(c)
+			before := must(d.Status())(t)
+			d.Close()
+			if err := client.Downgrade(filepath.Join(c.Dir, "record")); err != nil {
+				t.Fatal(err)
+			}
+			d = open(t, c)
+			if st := must(d.Status())(t); st.Ledger != nil || st.NanoRho != before.NanoRho || len(st.Pending) != 1 {
+				t.Fatalf("%+v", st)
+			}
+			if reserved {
+				want(t, syncOne(t, d), client.Contributed)
+			} else {
+				s.answers(func(out *undertonev1.PollResponse) { out.Work[0].Reservation = nil })
+				want(t, syncOne(t, d), "", client.ErrReservation)
+			}
+			if st := must(d.Status())(t); st.Ledger == nil || st.NanoRho != before.NanoRho || (s.Copies == 1) != reserved {
+				t.Errorf("%d copies: %+v", s.Copies, st)
+			}
+		})
+	}
+}
+
+// TestKilledWhileItWitnesses kills a device's process before every step that it takes on
+// disk. Whatever it sent, it sent under a checkpoint that it remembers: its next life
+// refuses another history, and only a life that saw none and sent nothing takes it for
+// the first.
+func TestKilledWhileItWitnesses(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
+	honest := s.Ledger
+	other := must(honest.First(honest.Size()))(t)
+	other.Append(&ledger.Failed{Job: "weather"}, 0) // other from the next record on
+	honest.Append(&ledger.Failed{Job: "taste"}, 0)
+	remembered, forgot := 0, 0
+	for n := 1; ; n++ {
+		if testing.Short() && n%4 != 0 {
+			continue
+		}
+		name := fmt.Sprintf("user-%d", n)
+		p := s.process(name)
+		arrived := len(s.Arrived)
+		killed := p.run(n, func(int) {})
+		st := must(open(t, client.Config{Dir: p.dir, Offline: true}).Status())(t)
+		if sent := len(s.Arrived) > arrived; (sent || st.NanoRho > 0) && (st.Ledger == nil || st.Ledger.Size != honest.Size()) {
+			t.Fatalf("killed before step %d: sent: %v, %+v", n, sent, st)
+		}
+		if !killed {
+			break
+		}
+		s.Ledger = other
+		if st.Ledger != nil {
+			remembered++
+			d := open(t, s.config(p.dir, name))
+			if _, err := d.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
+				t.Errorf("killed before step %d: %v", n, err)
+			}
+			d.Close()
+		} else {
+			forgot++
+		}
+		s.Ledger = honest
+	}
+	if remembered < 3 || forgot < 1 {
+		t.Errorf("killed %d times before it was remembered, and %d times after", forgot, remembered)
+	}
+}
+
+// TestCompare: who keeps to one of two histories finds out from anybody's checkpoint of
+// the other, and from no checkpoint of its own.
+func TestCompare(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	note := func(d *client.Device) []byte { return []byte(must(d.Status())(t).Ledger.Note) }
+	ann, bob, eve := open(t, s.config(t.TempDir(), "ann")), open(t, s.config(t.TempDir(), "bob")), open(t, s.config(t.TempDir(), "eve"))
+	sync := func() {
+		t.Helper()
+		for _, d := range []*client.Device{ann, bob, eve} {
+			if _, err := d.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sync()
+	early := note(ann)
+	s.Begin("taste")
+	sync()
+	common := note(ann)
+	s.Fork("eve")
+	s.Fail("taste") // one more record
+	sync()
+	for name, theirs := range map[string][]byte{"an early one": early, "one before the fork": common, "bob's": note(bob), "her own": note(ann)} {
+		if err := ann.Compare(t.Context(), theirs); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A rotation later, and while the ledger grows.
+	if err := s.Ledger.Rotate(true); err != nil {
+		t.Fatal(err)
+	}
+	grown := 0
+	s.answers(func(*undertonev1.PollResponse) {
+		if grown++; grown < 4 {
+			s.Ledger.Append(&ledger.Failed{Job: "taste"}, 0)
+		}
+	})
+	if err := ann.Compare(t.Context(), note(ann)); err != nil {
+		t.Error(err)
+	}
+	s.answers(nil)
+
+	other := must(contract.NewLedger())(t)
+	for name, theirs := range map[string][]byte{"another ledger's": must(other.Note())(t), "nothing": nil, "text": []byte("none\n")} {
+		if err := bob.Compare(t.Context(), theirs); !errors.Is(err, client.ErrLedger) || errors.Is(err, client.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := open(t, client.Config{Dir: t.TempDir(), Offline: true}).Compare(t.Context(), common); !errors.Is(err, client.ErrClosed) {
+		t.Errorf("offline: %v", err)
+	}
+	theirs := note(eve)
+	for range 2 {
+		if err := bob.Compare(t.Context(), theirs); !errors.Is(err, client.ErrTwoHistories) {
+			t.Errorf("%v", err)
+		}
+	}
+	if st := must(bob.Status())(t).Ledger; st.Fork == nil || st.Fork.Note != string(theirs) {
+		t.Errorf("%+v", st)
+	}
+	if _, err := bob.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,250 @@
+package canary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"gonum.org/v1/gonum/stat/distuv"
+
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/client/local"
+	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/noise"
+)
+
+// Run performs an audit. A service that does not do what it claims is a Result that
+// has not passed, and no error. Fails with a *FieldError, before anything is done,
+// or with what ctx was cancelled with.
+func Run(ctx context.Context, c Config) (*Result, error) {
+	d, err := c.design()
+	if err != nil {
+		return nil, err
+	}
+	t, err := d.perform(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t.result(), nil
+}
+
+// perform runs the test jobs, side by side, and adds them up in their order: so a
+// seed repeats an audit to the last bit.
+func (d *design) perform(ctx context.Context) (*tally, error) {
+	var mechanisms []*local.Mechanism
+	for l := range d.spec.Releases {
+		m, err := local.DeviceMechanism(d.spec, l+1, noise.NewSecret())
+		if err != nil {
+			return nil, err
+		}
+		mechanisms = append(mechanisms, m)
+	}
+	t := newTally(d)
+	batch := make([]*observed, 4*runtime.GOMAXPROCS(0))
+	for first := 0; first < d.jobs && !t.refused; first += len(batch) {
+		batch = batch[:min(len(batch), d.jobs-first)]
+		var group errgroup.Group
+		group.SetLimit(runtime.GOMAXPROCS(0))
+		for i := range batch {
+			group.Go(func() (err error) {
+				if err = ctx.Err(); err == nil {
+					batch[i], err = d.run(ctx, first+i, mechanisms)
+				}
+				if errors.Is(err, errRefused) {
+					batch[i], err = nil, nil
+				}
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return nil, err
+		}
+		for _, o := range batch {
+			if t.refused = o == nil; t.refused {
+				break
+			}
+			t.add(o)
+		}
+		if d.Progress != nil {
+			d.Progress(t.jobs*d.canaries, d.jobs*d.canaries)
+		}
+	}
+	return t, nil
+}
+
+// result judges.
+func (t *tally) result() *Result {
+	d := t.d
+	r := &Result{
+		Version: Version, Date: time.Now().UTC().Truncate(time.Second), Job: d.Spec.Job,
+		Trust: string(d.Spec.Trust), Adjacency: d.Spec.Adjacency.String(), NMin: d.Spec.NMin, Rounds: len(d.Spec.Releases),
+		ClaimedEpsilon: d.epsilon(d.mu * d.steps()), Delta: d.Spec.Delta,
+		Confidence: d.Confidence, FalseAlarm: d.FalseAlarm,
+		Trials: t.exact.Trials + t.loud.Trials, TestJobs: t.jobs, Seed: d.Seed,
+	}
+	r.Attacks = t.attacks()
+	r.Tests = t.tests()
+	limit := d.FalseAlarm / float64(len(r.Attacks)+len(r.Tests))
+	var wrong []string // with what it means, the most telling first
+	for i := range r.Tests {
+		c := &r.Tests[i]
+		if c.Passed = c.PValue >= limit; c.Passed {
+			c.Meaning = ""
+		} else {
+			wrong = append(wrong, c.Name+": "+c.Meaning)
+		}
+	}
+	refuted := 0.0
+	for i := range r.Attacks {
+		a := &r.Attacks[i]
+		r.LowerBound = max(r.LowerBound, a.Lower)
+		if a.Passed = a.PValue >= limit; a.Passed {
+			a.Meaning = ""
+		} else {
+			refuted = max(refuted, a.Lower)
+			wrong = append(wrong, a.Name+": "+a.Meaning)
+		}
+	}
+	r.Passed = len(wrong) == 0
+	switch {
+	case r.Passed:
+		r.Verdict = fmt.Sprintf("nothing contradicts the claim: the noise of epsilon %.4g is there", r.ClaimedEpsilon)
+	case refuted > 0:
+		r.Verdict = fmt.Sprintf("epsilon is at least %.3g, and not %.4g: %s", refuted, r.ClaimedEpsilon, wrong[0])
+	default:
+		r.Verdict = "the noise is not what is claimed: " + wrong[0]
+	}
+	if n := len(wrong) - 1; n > 0 {
+		r.Verdict += fmt.Sprintf(" (and %d more)", n)
+	}
+	return r
+}
+
+// attacks are the two guessing games. What none has played contradicts nothing.
+func (t *tally) attacks() []Attack {
+	d := t.d
+	var out []Attack
+	for _, a := range []struct {
+		name    string
+		guesses accounting.Guesses
+		meaning string
+	}{
+		{"canaries of norm C", t.exact, "contributions can be told from the releases better than epsilon allows: there is less noise than is claimed, or the same twice"},
+		{fmt.Sprintf("canaries of norm %d C", loudness), t.loud, "contributions above the bound can be told from the releases better than epsilon allows: they are not clipped, or there is less noise than is claimed"},
+	} {
+		of := Attack{Name: a.name, Trials: a.guesses.Trials, Correct: a.guesses.Correct, PValue: 1, Meaning: a.meaning}
+		if a.guesses.Trials > 0 {
+			low, high := a.guesses.Mu((1 - d.Confidence) / 2)
+			of.Lower, of.Upper = d.epsilon(low), d.epsilon(high)
+			if math.IsInf(of.Upper, 1) {
+				of.Upper = 0
+			}
+			if of.Estimate = d.epsilon(a.guesses.Estimate()); math.IsInf(of.Estimate, 1) {
+				of.Estimate = 0
+			}
+			of.PValue = a.guesses.PValue(d.mu * d.steps())
+		}
+		out = append(out, of)
+	}
+	return out
+}
+
+// tests are of what the noise looks like, those first that say most where they fail.
+func (t *tally) tests() []Test {
+	refused := Test{Name: "contributions refused as out of range", PValue: 1, Meaning: "devices do not clip what they send"}
+	if t.refused {
+		refused.Measured, refused.PValue = 1, 0
+		return []Test{refused}
+	}
+	out := []Test{refused}
+	if t.d.spec.Trust != rounds.TrustCentral { // there contributions come without noise
+		out = append(out, t.bareness(), t.repetition())
+	}
+	if n := t.d.spec.NMin; t.sums > 0 && n > 1 {
+		out = append(out, t.residues(n))
+	}
+	out = append(out,
+		correlation("rounds", t.rounds),
+		correlation("coordinates", t.coordinates),
+		t.alignment())
+	for l := range t.d.sigma {
+		out = append(out, t.deviation(l))
+	}
+	return out
+}
+
+// bareness is of contributions that have no noise where they carry nothing else.
+func (t *tally) bareness() Test {
+	out := Test{Name: "contributions without noise", Measured: float64(t.bare), PValue: 1,
+		Meaning: "devices do not add their share of the noise"}
+	if t.bare > 0 {
+		out.PValue = t.collision()
+	}
+	return out
+}
+
+func (t *tally) repetition() Test {
+	out := Test{Name: "contributions with the noise of another", Measured: float64(t.repeated), PValue: 1,
+		Meaning: "devices, or one device in several rounds, draw from the same seed"}
+	if t.repeated > 0 {
+		out.PValue = t.collision()
+	}
+	return out
+}
+
+func correlation(between string, p *dependence) Test {
+	r, i, j, pvalue := p.strongest()
+	return Test{Name: "correlation between " + between, Measured: r, PValue: pvalue,
+		Meaning: fmt.Sprintf("%s %d and %d share noise, which cancels between them", between, i+1, j+1)}
+}
+
+// alignment holds that canaries arrive with norm C: the noise in their direction has
+// mean zero.
+func (t *tally) alignment() Test {
+	z := t.aligned / math.Sqrt(t.alignments)
+	out := Test{Name: "excess of the canaries, in standard errors", Measured: z, PValue: 2 * distuv.UnitNormal.CDF(-math.Abs(z)),
+		Meaning: "contributions arrive larger than the bound: they are not clipped to it"}
+	if z < 0 {
+		out.Meaning = "contributions arrive smaller than they were sent, so that the attacks see less than they should"
+	}
+	return out
+}
+
+// deviation holds the noise of a round to its sigma: the sum of m squares is
+// chi-square of m degrees of freedom.
+func (t *tally) deviation(round int) Test {
+	m := t.values[round]
+	chi := distuv.ChiSquared{K: m}
+	out := Test{
+		Name:     fmt.Sprintf("noise of round %d over what is claimed", round+1),
+		Measured: math.Sqrt(t.squares[round] / m), Expected: 1,
+	}
+	less, more := chi.CDF(t.squares[round]), chi.Survival(t.squares[round])
+	out.PValue = min(1, 2*min(less, more))
+	out.Meaning = "there is less noise than is charged"
+	if more < less {
+		out.Meaning = "there is more noise than is charged, so it is not made as is claimed"
+	}
+	return out
+}
+
+// residues holds that sums of n shares lie on the lattice of one: a sum of n equal
+// ones is a multiple of n.
+func (t *tally) residues(n int) Test {
+	m := float64(t.sums)
+	share := float64(t.whole) / m
+	b := distuv.Binomial{N: m, P: 1 / float64(n)}
+	p := 1.0
+	if t.whole > 0 {
+		p = b.Survival(float64(t.whole) - 1)
+	}
+	return Test{Name: fmt.Sprintf("silent sums that %d divides", n), Measured: share, Expected: 1 / float64(n), PValue: p,
+		Meaning: "the shares of noise are equal: devices draw from one seed"}
+}

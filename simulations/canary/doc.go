@@ -1,0 +1,67 @@
+// Package canary measures, from outside, that the noise which a specification
+// claims is really there.
+//
+// Canaries are contributions that the auditor knows: a direction of norm exactly C,
+// with a secret sign. They go the way of every contribution - a device's clipping,
+// rounding and noise (client/local), a server's checks and sums (server/ingest), the
+// rounds, the release - in test jobs that have the noise, bounds, lattice, n_min and
+// trust mode of the job in question. The released states are all that the attacks
+// see (with local trust, what one device sent). How often they guess the signs
+// right bounds epsilon from below.
+//
+// # The game
+//
+// A test job has as many rounds as the job, each of exactly n_min contributions, the
+// fewest that are released: more only add noise that is not claimed. Canary j owns
+// coordinate j. Its sign s is a fair coin; in round l it sends s (-1)^l C_l times
+// its direction. The attack, fixed in advance, guesses the sign of
+//
+//	T = sum_l (-1)^l (C_l / sigma_l^2) y_l,
+//
+// y_l being coordinate j of the sum that round l released: the likelihood ratio,
+// with threshold 0. Every canary is a trial. That signs alternate costs the attack
+// nothing, and what noise two rounds share cancels.
+//
+// # The bound
+//
+// Suppose that the claim holds: the job is mu-GDP. The two worlds of a canary are
+// 2C apart. Under zero-out adjacency that is two steps, from C to zero to -C, so they
+// are 2mu-GDP (Dong, Roth, Su 2022, Theorem 2.14); under replace-one it is a step, and
+// they are mu-GDP. A guess is then right with probability at most Phi(mu), or
+// Phi(mu/2), and the share of right guesses bounds mu: see accounting.Guesses. As T is
+// the likelihood ratio of Gaussian noise, the bound loses nothing but what chance
+// costs: 1.96 of a true epsilon of 2 at 100,000 trials.
+//
+// Many trials share a round, as in Steinke, Nasr, Jagielski 2023 ("Privacy Auditing
+// with One (1) Training Run") and Andrew et al. 2023 ("One-shot Empirical Privacy
+// Estimation for Federated Learning"). They are independent if the claim is true: the
+// mechanism that is claimed adds independent noise to every coordinate, a canary's
+// world moves its own coordinate alone, and the coins are independent. So the number
+// of right guesses is binomial at worst, and the bound exceeds a true claim with
+// probability at most 1 - Confidence. If the claim is false - noise that coordinates
+// share, say - trials may depend on one another: then a bound above the claim still
+// shows that it is false, but is itself no confidence bound on what is true, and one
+// below shows nothing. For that there are the other tests.
+//
+// # Tests
+//
+// Beside the attacks, which only see too little noise, stand tests of what the
+// claimed noise looks like, each with an exact p-value under the claim up to the
+// lattice's rounding (leastNoise): its deviation in every round, whether it depends on
+// that of another round or coordinate, whether it lies on a coarser lattice than
+// claimed, whether two contributions carry the same, and whether the canaries arrive
+// whole.
+//
+// The audit fails if any p-value is below FalseAlarm over the number of tests and
+// attacks (Bonferroni): an honest service fails with probability at most FalseAlarm.
+// The bound has a rate of its own, as an alarm wants to be rarer than a confidence
+// interval wants to be wide. It is the higher of the attacks' bounds, each of which
+// holds at 1 - (1 - Confidence) / 2.
+//
+// # What it does not show
+//
+// That the servers in question run this code: it is this program's path that is
+// measured, and on other machines theirs. And nothing about contributions whose norm is
+// within the bound by the clip alone, but for the loud canaries, which come in at
+// several times C.
+package canary

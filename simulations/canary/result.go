@@ -1,0 +1,59 @@
+package canary
+
+import "time"
+
+// Version of Result's JSON.
+const Version = 1
+
+// Result of an audit. Epsilons are those of the whole job, at Delta.
+type Result struct {
+	Version int       `json:"version"`
+	Date    time.Time `json:"date"` // RFC 3339, in UTC, to the second
+	Job     string    `json:"job"`
+
+	Trust     string `json:"trust"`
+	Adjacency string `json:"adjacency"`
+	NMin      int    `json:"n_min"`
+	Rounds    int    `json:"rounds"`
+
+	ClaimedEpsilon float64 `json:"claimed_epsilon"`
+	LowerBound     float64 `json:"lower_bound_epsilon"` // the truth is at least that
+	Delta          float64 `json:"delta"`
+	Confidence     float64 `json:"confidence"`       // of LowerBound
+	FalseAlarm     float64 `json:"false_alarm_rate"` // of Passed, if the claim is true
+
+	Trials   int     `json:"trials"`
+	TestJobs int     `json:"test_jobs"`
+	Seed     *uint64 `json:"seed,omitempty"` // that repeats it; without, randomness was secret
+
+	Attacks []Attack `json:"attacks"`
+	Tests   []Test   `json:"tests"`
+	Passed  bool     `json:"passed"`  // every attack and test
+	Verdict string   `json:"verdict"` // one line
+}
+
+// Attack is how well one kind of canaries was guessed.
+type Attack struct {
+	Name    string `json:"name"`
+	Trials  int    `json:"trials"`
+	Correct int    `json:"correct"`
+	// Epsilons of the share of right guesses. Each of Lower and Upper holds but for
+	// (1 - Confidence) / the number of attacks; Upper is what this attack can reach,
+	// and 0 if nothing bounds it.
+	Lower    float64 `json:"lower_epsilon"`
+	Estimate float64 `json:"estimate_epsilon,omitempty"`
+	Upper    float64 `json:"upper_epsilon,omitempty"`
+	PValue   float64 `json:"p_value"` // of the claim
+	Passed   bool    `json:"passed"`
+	Meaning  string  `json:"meaning,omitempty"` // of a failure
+}
+
+// Test is what the noise looks like, beside what the claim makes of it.
+type Test struct {
+	Name     string  `json:"name"`
+	Measured float64 `json:"measured"`
+	Expected float64 `json:"expected"`
+	PValue   float64 `json:"p_value"`
+	Passed   bool    `json:"passed"`
+	Meaning  string  `json:"meaning,omitempty"` // of a failure
+}

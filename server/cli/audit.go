@@ -21,6 +21,7 @@ import (
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
+	"github.com/undertone-fl/undertone/server/pages"
 )
 
 // defaultBundle is the file of a ledger that was fetched.
@@ -241,7 +242,7 @@ func (s *source) addTo(cmd *cobra.Command) {
 
 func auditReportCommand() *cobra.Command {
 	var s source
-	var job string
+	var job, page string
 	cmd := &cobra.Command{
 		Use:   "report [FILE]",
 		Short: "Show what was promised, spent and is left, from a verified ledger",
@@ -249,8 +250,12 @@ func auditReportCommand() *cobra.Command {
 what was promised to whom, what is spent and left, attempt by attempt, whom one has to
 trust, and what is not covered.`,
 		Example: `  undertone audit report
-  undertone audit report ledger.zip --key ledger.pub --job movies`,
+  undertone audit report ledger.zip --key ledger.pub --job movies
+  undertone audit report ledger.zip --key ledger.pub --html movies.html`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if page != "" && s.json {
+				return flagf("html", "is one form, and --json another")
+			}
 			v, err := s.verified(cmd, args)
 			if err != nil {
 				return err
@@ -261,13 +266,26 @@ trust, and what is not covered.`,
 					return flagf("job", "the ledger has no job %q", job)
 				}
 			}
-			if s.json {
+			switch {
+			case page != "":
+				var text bytes.Buffer
+				if err := pages.WriteReport(&text, r); err != nil {
+					return err
+				}
+				if err := writeAtomically(page, text.Bytes(), 0o644); err != nil {
+					return flagf("html", "%w", err)
+				}
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", page, size(uint64(text.Len())))
+				return nil
+			case s.json:
 				return r.WriteJSON(cmd.OutOrStdout())
 			}
 			return r.WriteText(cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().StringVar(&job, "job", "", "`name` of one job (default: all)")
+	cmd.Flags().StringVar(&page, "html", "", "write a page for a browser, a `file`, instead of text")
+	complete(cmd, "html", files("html"))
 	complete(cmd, "job", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return s.jobNames(cmd), cobra.ShellCompDirectiveNoFileComp
 	})

@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 var testsMayImport = map[string][]string{
 	// Contributions to aggregate are made by the client's half of the method.
 	"aggregation/lowrank": {"client/local"},
+	"server/pages":        {"client/local"},
 	// A device is held to its promises against a real server.
 	"client": {"server", "server/authority"},
 	// Connections and agents need certificates, which the authority issues.

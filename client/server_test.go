@@ -113,7 +113,7 @@ func startServer(t *testing.T, ca *authority.Authority) *operator {
 	}
 	node, err := server.New(server.Config{
 		Dir: filepath.Join(dir, "data"), Identity: files, LedgerKeys: []string{key}, Expect: 1,
-		API: "127.0.0.1:0", Node: "127.0.0.1:0", HTTP: server.Off,
+		API: "127.0.0.1:0", Node: "127.0.0.1:0", HTTP: server.Off, Pages: server.Off,
 		Logger: slog.New(slog.DiscardHandler), Fatal: func(err error) { panic(err) },
 	})
 	if err != nil {

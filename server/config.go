@@ -16,11 +16,13 @@ type Config struct {
 	Cluster string `json:"cluster"` // "undertone"
 	Dir     string `json:"data_dir"`
 
-	API       string `json:"api"`       // listen address for clients, operators, auditors: ":7300"
-	Node      string `json:"node"`      // listen address for other nodes: ":7301"
-	HTTP      string `json:"http"`      // listen address of /livez, /readyz, /metrics: "127.0.0.1:7302"; "off"
-	Advertise string `json:"advertise"` // host:port where other nodes reach Node
-	APIHost   string `json:"api_host"`  // host:port where clients reach API, for others to be told
+	API       string `json:"api"`        // listen address for clients, operators, auditors: ":7300"
+	Node      string `json:"node"`       // listen address for other nodes: ":7301"
+	HTTP      string `json:"http"`       // listen address of /livez, /readyz, /metrics: "127.0.0.1:7302"; "off"
+	Pages     string `json:"pages"`      // listen address of the web pages: ":7303"; "off"
+	Advertise string `json:"advertise"`  // host:port where other nodes reach Node
+	APIHost   string `json:"api_host"`   // host:port where clients reach API, for others to be told
+	PagesHost string `json:"pages_host"` // host:port where browsers reach Pages, for links
 
 	Identity identity.Files `json:"identity"`
 	// LedgerKeys are files of secret keys of the cluster's ledger, see notary.LoadKeys:
@@ -58,6 +60,7 @@ const (
 	defaultAPI         = ":7300"
 	defaultNode        = ":7301"
 	defaultHTTP        = "127.0.0.1:7302"
+	defaultPages       = ":7303"
 	defaultClientRate  = 100
 	defaultClientBurst = 200
 	defaultInflight    = 256 << 20
@@ -75,6 +78,7 @@ func (c *Config) complete() error {
 	fill(&c.API, defaultAPI)
 	fill(&c.Node, defaultNode)
 	fill(&c.HTTP, defaultHTTP)
+	fill(&c.Pages, defaultPages)
 	fill(&c.ClientRate, defaultClientRate)
 	fill(&c.ClientBurst, defaultClientBurst)
 	fill(&c.Inflight, defaultInflight)
@@ -109,12 +113,15 @@ func (c *Config) complete() error {
 	if c.HTTP != Off {
 		addresses = append(addresses, struct{ field, address string }{"http", c.HTTP})
 	}
+	if c.Pages != Off {
+		addresses = append(addresses, struct{ field, address string }{"pages", c.Pages})
+	}
 	for _, a := range addresses {
 		if _, _, err := net.SplitHostPort(a.address); err != nil {
 			return wrong(a.field, "%q is not host:port", a.address)
 		}
 	}
-	reached := []struct{ field, address string }{{"advertise", c.Advertise}, {"api_host", c.APIHost}}
+	reached := []struct{ field, address string }{{"advertise", c.Advertise}, {"api_host", c.APIHost}, {"pages_host", c.PagesHost}}
 	for _, p := range c.Peers {
 		reached = append(reached, struct{ field, address string }{"peers", p})
 	}

@@ -30,7 +30,7 @@ func alone(t *testing.T, ca *authority.Authority) server.Config {
 	t.Helper()
 	return server.Config{
 		Dir: t.TempDir(), Identity: issue(t, ca, identity.Node, "node-0"), LedgerKeys: []string{solo.KeyFile(t)}, Expect: 1,
-		API: "127.0.0.1:0", Node: "127.0.0.1:0", HTTP: "127.0.0.1:0",
+		API: "127.0.0.1:0", Node: "127.0.0.1:0", HTTP: "127.0.0.1:0", Pages: "127.0.0.1:0",
 		Logger: slog.New(slog.DiscardHandler),
 	}
 }

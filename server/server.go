@@ -9,6 +9,7 @@
 //	notary       the ledger under signed checkpoints
 //	service      grpc for clients, operators and auditors
 //	board        what is open, for all who wait for it
+//	pages        what people look at, in a browser
 //	operate      /livez, /readyz, /metrics, traces
 //	refusal      every no, with its reason
 //
@@ -20,10 +21,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -42,6 +45,7 @@ import (
 	"github.com/undertone-fl/undertone/server/metrics"
 	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/operate"
+	"github.com/undertone-fl/undertone/server/pages"
 	"github.com/undertone-fl/undertone/server/replication"
 	"github.com/undertone-fl/undertone/server/service"
 )
@@ -53,8 +57,8 @@ type Server struct {
 	bearer *identity.Bearer
 	keys   *notary.Keys
 
-	api, http net.Listener // http is nil if it is off
-	nodeAddr  string
+	api, http, web net.Listener // http and web, which pages are on, are nil if they are off
+	nodeAddr       string
 
 	connections int // of clients, at the most
 
@@ -63,6 +67,7 @@ type Server struct {
 	ingest  *ingest.Ingest
 	driver  *driver.Driver
 	notary  *notary.Notary
+	pages   *pages.Pages // nil if they are off
 	service *service.Service
 	metrics *metrics.Metrics
 	traces  operate.Traces
@@ -130,6 +135,9 @@ func New(c Config) (_ *Server, err error) {
 	if c.HTTP != Off {
 		s.http = listen("http", c.HTTP)
 	}
+	if c.Pages != Off {
+		s.web = listen("pages", c.Pages)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -192,16 +200,50 @@ func (s *Server) assemble(n replica) {
 		options = append(options, grpc.StatsHandler(otelgrpc.NewServerHandler(
 			otelgrpc.WithTracerProvider(s.traces.Provider), otelgrpc.WithPropagators(propagation.TraceContext{}))))
 	}
+	var links service.Links
+	if s.web != nil {
+		host := c.PagesHost
+		if host == "" {
+			host = reachable(s.web.Addr(), c.Advertise)
+		}
+		s.pages = pages.New(pages.Config{
+			Name: c.Name, Host: host, Bearer: s.bearer,
+			Node: n, Board: s.board, Ledger: s.notary, Stats: s.node.Stats, NotReady: s.NotReady,
+			Disk:     func() (int64, error) { return diskUsed(c.Dir) },
+			Panicked: s.metrics.Panics.Inc,
+			Logger:   s.log,
+		})
+		links = s.pages.Links()
+	}
 	s.service = service.New(n, s.board, s.ingest, s.notary, service.Config{
 		Name:        c.Name,
 		Credentials: grpctls.Server(s.bearer, identity.Client, identity.Operator, identity.Auditor),
 		ClientRate:  c.ClientRate,
 		ClientBurst: c.ClientBurst,
 		Connections: s.connections,
+		Links:       links,
 		Logger:      s.log,
 		Metrics:     s.metrics,
 		Options:     options,
 	})
+}
+
+// diskUsed is the size of the files in a directory. Those that go while it looks do not
+// count.
+func diskUsed(dir string) (bytes int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			var info fs.FileInfo
+			if info, err = e.Info(); err == nil {
+				bytes += info.Size()
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	return bytes, err
 }
 
 // listenProblem says in a few words why an address cannot be listened on.
@@ -268,11 +310,19 @@ func (s *Server) Run(ctx context.Context) error {
 		defer web.Close()
 	}
 
+	if s.pages != nil {
+		inner.Go(func() error { s.pages.Run(running); return nil })
+		outer.Go(func() error { return s.pages.Serve(s.web) })
+	}
+
 	<-failed.Done() // ctx is done, or a listener broke
 	s.stopping.Store(true)
 	s.log.Info("stopping")
 	within(drainTime, s.ingest.Drain)
 	within(answerTime, s.service.Stop)
+	if s.pages != nil {
+		within(answerTime, s.pages.Close)
+	}
 	cancel()
 	_ = inner.Wait()
 	var closed error
@@ -300,6 +350,14 @@ func (s *Server) Addresses() (api, node, http string) {
 		http = s.http.Addr().String()
 	}
 	return s.api.Addr().String(), s.nodeAddr, http
+}
+
+// PagesAddress is where it serves the pages, empty if they are off.
+func (s *Server) PagesAddress() string {
+	if s.web == nil {
+		return ""
+	}
+	return s.web.Addr().String()
 }
 
 // NotReady says, part by part, why the node cannot serve; nil if it can.

@@ -49,6 +49,9 @@ type Config struct {
 	// Sketch is the number of columns of the sketched initialisation, from Rank
 	// to Dim, or 0 for the full moment matrix.
 	Sketch int `json:"sketch,omitempty"`
+	// Trace keeps a Measure of each release in the states after it, so that whoever
+	// has the latest state sees how the model came about.
+	Trace bool `json:"trace,omitempty"`
 }
 
 // Bounds on a Config that comes over a network.

@@ -36,6 +36,9 @@ type State struct {
 	// Change is how far the last update turned U and moved the mean:
 	// ||(I - U U^T) U_new||_F + ||mean_new - mean||.
 	Change float64 `json:"change"`
+	// Trace is where Config asks for it: how the states before this one, and this one,
+	// were, in order.
+	Trace []Measure `json:"trace,omitempty"`
 }
 
 // preconditionerShare is beta: the norm of the preconditioner in a typical
@@ -127,6 +130,9 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 	next.materialise()
 	if err := next.check(); err != nil {
 		return nil, err
+	}
+	if s.Config.Trace {
+		next.measure()
 	}
 	return next, nil
 }

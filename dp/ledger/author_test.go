@@ -148,7 +148,7 @@ func (a *author) release(name string) {
 	r := j.spec.Releases[j.released]
 	j.state = digestOf("%s %d", name, j.round)
 	a.append(&ledger.Released{
-		Job: name, Round: j.round, Attempt: j.attempt, Members: j.spec.NMin + 10*j.round,
+		Job: name, Round: j.round, Attempt: j.attempt, Members: j.spec.NMin + j.round%100,
 		Sum: digestOf("sum %s %d", name, j.round), State: j.state,
 		Mechanism: ledger.Mechanism{
 			Length: r.Length, Clip: r.Bound, Sigma: r.Sigma,

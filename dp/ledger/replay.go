@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -56,7 +57,7 @@ func (r *replay) next(e Entry) *Fault {
 				sentinel = is
 			}
 		}
-		return &Fault{r.index, job, clean(err, sentinel), sentinel}
+		return &Fault{r.index, printable(job), clean(err, sentinel), sentinel}
 	}
 	r.index++
 	r.history.Last = e.stamp().Time
@@ -87,7 +88,7 @@ func (r *replay) take(e Entry, job *string) error {
 	case *Restored:
 		return r.restored(e)
 	case *JobCreated:
-		*job = printable(e.Job)
+		*job = e.Job
 		return r.jobCreated(e)
 	}
 	// What is left is of a job.
@@ -104,7 +105,7 @@ func (r *replay) take(e Entry, job *string) error {
 	case *CanaryMeasured:
 		name = e.Job
 	}
-	*job = printable(name)
+	*job = name
 	j := r.jobs[name]
 	if j == nil {
 		return errors.New("there is no such job")
@@ -136,7 +137,12 @@ func (r *replay) end() *Fault {
 	case r.finished != nil:
 		return &Fault{r.index - 1, r.finished.Name, "the last round is released, and the job is not closed", ErrHistory}
 	}
-	for digest := range r.specifications {
+	return nil
+}
+
+// unnamed is a specification that no job has: nothing was verified of it.
+func (r *replay) unnamed() *Fault {
+	for _, digest := range slices.SortedFunc(maps.Keys(r.specifications), compareDigests) {
 		if !r.named[digest] {
 			return &Fault{-1, "", fmt.Sprintf("specification %v is in the bundle, and of no job", digest), ErrBundle}
 		}
@@ -148,9 +154,12 @@ func (r *replay) begun(e *Begun) error {
 	if e.Format != Format {
 		return fmt.Errorf("%w: its records have format %d, and this program reads %d", ErrEntry, e.Format, Format)
 	}
-	key, err := parseKey(e.Key)
-	if err != nil || key.text != e.Key || key.Name() != e.Origin {
+	if CheckKey(e.Origin, e.Key) != nil {
 		return fmt.Errorf("%w: the first key is no key of %.64q", ErrSignature, e.Origin)
+	}
+	key, err := parseKey(e.Key)
+	if err != nil {
+		return err
 	}
 	r.keys = append(r.keys, key)
 	r.history.Began = e.Time
@@ -162,10 +171,12 @@ func (r *replay) keyRotated(e *KeyRotated) error {
 		return err
 	}
 	key, err := parseKey(e.Key)
-	if err != nil || key.text != e.Key {
+	switch {
+	case err != nil:
+		return err
+	case key.text != e.Key:
 		return fmt.Errorf("%w: the next key is not written as a key is", ErrSignature)
-	}
-	if key.text == r.keys.signer().text {
+	case key.text == r.keys.signer().text:
 		return errors.New("the next key is the one before")
 	}
 	r.keys = append(r.keys, key)
@@ -177,7 +188,7 @@ func (r *replay) keyRotated(e *KeyRotated) error {
 func (r *replay) restored(e *Restored) error {
 	switch {
 	case r.open > 0:
-		return fmt.Errorf("a backup is taken up while %d attempts are open", r.open)
+		return fmt.Errorf("a backup is taken up, and attempts of %d jobs have not failed", r.open)
 	case e.Era != r.era+1 && !(len(r.jobs) == 0 && e.Era > r.era):
 		return fmt.Errorf("era %d begins after era %d", e.Era, r.era)
 	}
@@ -346,6 +357,8 @@ func (r *replay) failed(j *jobReplay, e *Failed) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("a failure: %w", err)
+	case !oneLine(e.Why, maxWhy):
+		return fmt.Errorf("%w: why an attempt failed is no line of text", ErrEntry)
 	case e.Members < 0 || e.Members > j.Specification.RoundSize:
 		return fmt.Errorf("a failure with %d contributions, and a round has %d at most", e.Members, j.Specification.RoundSize)
 	}

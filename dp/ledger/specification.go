@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -54,14 +56,14 @@ const (
 // no other, and those that the cost of a release depends on within their ranges.
 func readSpecification(b []byte) (*Specification, error) {
 	if !utf8.Valid(b) {
-		return nil, fmt.Errorf("it is not UTF-8")
+		return nil, errors.New("it is not UTF-8")
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if err := checkNames(d, reflect.TypeFor[Specification]()); err != nil {
 		return nil, err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("it goes on after its end")
+		return nil, errors.New("it goes on after its end")
 	}
 	s := new(Specification)
 	if err := json.Unmarshal(b, s); err != nil {
@@ -79,7 +81,7 @@ func checkNames(d *json.Decoder, t reflect.Type) error {
 		return checkObject(d, t)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
 		if token, err := d.Token(); err != nil || token != json.Delim('[') {
-			return fmt.Errorf("it has no list where one belongs")
+			return errors.New("it has no list where one belongs")
 		}
 		for d.More() {
 			if err := checkNames(d, t.Elem()); err != nil {
@@ -89,19 +91,33 @@ func checkNames(d *json.Decoder, t reflect.Type) error {
 		_, err := d.Token()
 		return err
 	}
+	if t == reflect.TypeFor[json.RawMessage]() {
+		return checkParameters(d)
+	}
+	switch value, err := d.Token(); value.(type) {
+	case nil:
+		return cmp.Or(err, errors.New("it has a null"))
+	case json.Delim:
+		return errors.New("it has more than a number or a text where one belongs")
+	}
+	return nil
+}
+
+// checkParameters reads the method's parameters, an object.
+func checkParameters(d *json.Decoder) error {
 	var value json.RawMessage
 	if err := d.Decode(&value); err != nil {
 		return err
 	}
-	if string(value) == "null" {
-		return fmt.Errorf("it has a null")
+	if value[0] != '{' {
+		return errors.New("they are no object")
 	}
 	return nil
 }
 
 func checkObject(d *json.Decoder, t reflect.Type) error {
 	if token, err := d.Token(); err != nil || token != json.Delim('{') {
-		return fmt.Errorf("it has no object where one belongs")
+		return errors.New("it has no object where one belongs")
 	}
 	missing := make(map[string]reflect.Type, t.NumField())
 	for i := range t.NumField() {
@@ -155,7 +171,7 @@ func (s *Specification) check() error {
 	case !(s.Delta > 0 && s.Delta < 1):
 		return fmt.Errorf("delta is %v", s.Delta)
 	case len(s.Releases) == 0:
-		return fmt.Errorf("it has no releases")
+		return errors.New("it has no releases")
 	case s.Lattice.Validate() != nil:
 		return s.Lattice.Validate()
 	}

@@ -84,6 +84,9 @@ func verify(b *Bundle, held publicKey, seen Checkpoint) (*History, *Fault) {
 	if fault := checkSeen(seen, c, hashes); fault != nil {
 		return nil, fault
 	}
+	if fault := r.unnamed(); fault != nil {
+		return nil, fault
+	}
 	h := r.history
 	h.Checkpoint, h.Key, h.Rotations = c, r.keys.signer().text, len(r.keys)-1
 	return h, nil

@@ -47,6 +47,27 @@ func (b *Bearer) ServerTLS(roles ...Role) *tls.Config {
 	}
 }
 
+// WebTLS takes connections of everybody, for HTTP. Who shows a certificate shows one
+// that the authorities of the day issued, or is refused in the handshake; which role it
+// has is for the handler to judge (FromConnection). Browsers are told the authorities,
+// and so ask a person only where there is a certificate to choose.
+func (b *Bearer) WebTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			now := b.latest()
+			return &tls.Config{
+				MinVersion:             tls.VersionTLS13,
+				SessionTicketsDisabled: true,
+				Certificates:           []tls.Certificate{now.certificate},
+				ClientAuth:             tls.VerifyClientCertIfGiven,
+				ClientCAs:              now.authorities,
+				NextProtos:             []string{"h2", "http/1.1"},
+			}, nil
+		},
+	}
+}
+
 // ClientTLS connects to nodes only, whose certificate must also be for the host
 // name that was dialled: set ServerName, as tls.Dial and grpc do.
 //

@@ -1,5 +1,5 @@
-// Package cli is the commands that run and operate the service: undertone
-// server, ca, job, status, node, backup, restore and recover. What a node does is
+// Package cli is the commands that run, operate and audit the service: undertone
+// server, ca, job, status, node, backup, restore, recover and audit. What a node does is
 // package server's; what an operator's command does is a call to one, over the
 // same interface that others may use.
 //
@@ -24,11 +24,12 @@ import (
 	"github.com/undertone-fl/undertone/proto/identity"
 )
 
-// Commands returns the commands.
-func Commands() []*cobra.Command {
+// Commands returns the commands. Those given, which measure something, are added to
+// undertone audit.
+func Commands(measurements ...*cobra.Command) []*cobra.Command {
 	list := []*cobra.Command{
 		serverCommand(), caCommand(), jobCommand(), statusCommand(), nodeCommand(),
-		backupCommand(), restoreCommand(), recoverCommand(),
+		backupCommand(), restoreCommand(), recoverCommand(), auditCommand(measurements),
 	}
 	for _, cmd := range list {
 		prepare(cmd)

@@ -53,6 +53,9 @@ func (n *node) develop(s *settings) (*development, error) {
 	if !s.given("node") {
 		n.config.Node = "127.0.0.1:7301"
 	}
+	if !s.given("pages") {
+		n.config.Pages = "127.0.0.1:7303"
+	}
 	// There are no other nodes; so the address that it was founded with may stay,
 	// wherever it listens.
 	n.config.Advertise = "127.0.0.1:7301"
@@ -157,6 +160,9 @@ func (d *development) print(w io.Writer, s *server.Server) error {
 	f.add("  clients, operators", "%s", api)
 	if http != "" {
 		f.add("  metrics", "http://%s/metrics", http)
+	}
+	if pages := s.PagesAddress(); pages != "" {
+		f.add("  pages", "https://%s (undertone audit link)", pages)
 	}
 	f.add("  authority", "%s", d.authority())
 	f.add("  operator", "%s", d.place(devOperator))

@@ -247,22 +247,27 @@ func (c *connection) printJob(w io.Writer, j *jobView) error {
 
 // completeJobs offers the names of the jobs, if a server answers at once.
 func (c *connection) completeJobs(cmd *cobra.Command) {
-	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		c.quickly(cmd)
-		_ = c.call(cmd, once, func(ctx context.Context, o operator) error {
-			r, err := o.ListJobs(ctx, &undertonev1.ListJobsRequest{})
-			for _, j := range r.GetJobs() {
-				if v, err := viewJob(j); err == nil {
-					names = append(names, cobra.CompletionWithDesc(v.Name, v.State))
-				}
-			}
-			return err
-		})
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return c.jobNames(cmd), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// jobNames are the names of the jobs, for a shell.
+func (c *connection) jobNames(cmd *cobra.Command) (names []string) {
+	c.quickly(cmd)
+	_ = c.call(cmd, once, func(ctx context.Context, o operator) error {
+		r, err := o.ListJobs(ctx, &undertonev1.ListJobsRequest{})
+		for _, j := range r.GetJobs() {
+			if v, err := viewJob(j); err == nil {
+				names = append(names, cobra.CompletionWithDesc(v.Name, v.State))
+			}
+		}
+		return err
+	})
+	return names
 }
 
 // quickly makes a call that a person waits for while typing: it is short, and

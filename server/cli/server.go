@@ -86,8 +86,11 @@ peers belong to.`,
 	where.StringVar(&n.config.API, "api", ":7300", "listen `address` for clients, operators and auditors")
 	where.StringVar(&n.config.Node, "node", ":7301", "listen `address` for other nodes")
 	where.StringVar(&n.config.HTTP, "http", "127.0.0.1:7302", "listen `address` of /livez, /readyz and /metrics, without TLS; off is none")
+	where.StringVar(&n.config.Pages, "pages", ":7303", "listen `address` of the web pages for operators and auditors, over TLS; off is none")
 	where.StringVar(&n.config.Advertise, "advertise", "", "`address` HOST:PORT where other nodes reach --node")
 	where.StringVar(&n.config.APIHost, "api-host", "", "`address` HOST:PORT where clients reach --api")
+
+	where.StringVar(&n.config.PagesHost, "pages-host", "", "`address` HOST:PORT where browsers reach --pages")
 
 	cluster := commandline.Part("Cluster")
 	cluster.IntVar(&n.config.Expect, "bootstrap-expect", 0, "form a new cluster of so many nodes, a `number`; 0 joins one")

@@ -111,7 +111,7 @@ func TestModes(t *testing.T) {
 // and the verdict is wrong, no more often than stated. The counts are compared with the
 // quantile that is exceeded with probability 1e-6, from pinned seeds.
 func TestFalseAlarms(t *testing.T) {
-	const audits, alarm = 500, 0.1
+	const audits, alarm = 300, 0.1
 	s := twoRounds(t, terms(20))
 	above, failed := 0, 0
 	for seed := range uint64(audits) {

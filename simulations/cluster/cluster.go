@@ -193,7 +193,7 @@ func (c *Cluster) configure(config Config) error {
 		}
 		b, err := json.MarshalIndent(map[string]any{
 			"name": n.Name, "cluster": Name, "data_dir": filepath.Join(c.dir, n.Name),
-			"api": n.API, "node": n.Peer, "http": n.HTTP, "advertise": peers[i], "identity": place, "ledger_keys": []string{c.ledgerKey},
+			"api": n.API, "node": n.Peer, "http": n.HTTP, "pages": "off", "advertise": peers[i], "identity": place, "ledger_keys": []string{c.ledgerKey},
 			"bootstrap_expect": len(c.nodes), "peers": peers,
 			// The clients of an experiment wait for nobody.
 			"client_rate": 1e6, "client_burst": 1_000_000,

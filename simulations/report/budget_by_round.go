@@ -5,18 +5,16 @@ import (
 	"slices"
 	"strings"
 
-	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/text"
-	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/undertone-fl/undertone/server/pages/figure"
 	"github.com/undertone-fl/undertone/simulations"
 )
 
 // budgetByRound shows when the budget is spent. Methods whose schedules agree
 // share a line.
-func budgetByRound(res *simulations.Result) *figure {
+func budgetByRound(res *simulations.Result) *figure.Figure {
 	type curve struct {
 		methods []string
 		epsilon simulations.Epsilon
@@ -49,18 +47,18 @@ func budgetByRound(res *simulations.Result) *figure {
 	if len(curves) == 0 {
 		return nil
 	}
-	y := extentOf(values)
-	if !y.log {
-		y.low = 0
+	y := figure.ExtentOf(values)
+	if !y.Log {
+		y.Low = 0
 	}
-	p := newPlot()
-	addGrid(p)
-	f := &figure{
-		name:   "budget-by-round",
-		title:  "Privacy budget spent by round",
-		x:      "round (0: initialisation)",
-		y:      "ε spent so far",
-		panels: []panel{{"", p}},
+	p := figure.NewPlot()
+	figure.AddGrid(p)
+	f := &figure.Figure{
+		Name:   "budget-by-round",
+		Title:  "Privacy budget spent by round",
+		X:      "round (0: initialisation)",
+		Y:      "ε spent so far",
+		Panels: []figure.Panel{{Plot: p}},
 	}
 	var names plotter.XYLabels
 	legend := map[string]bool{}
@@ -68,17 +66,17 @@ func budgetByRound(res *simulations.Result) *figure {
 		l := lookOf(c.methods[0])
 		key := joinMethods(c.methods)
 		if len(c.methods) > 1 {
-			l = look{ink, draw.CircleGlyph{}, nil}
+			l = figure.Look{Paint: figure.Ink, Glyph: draw.CircleGlyph{}}
 		}
 		points := xys(c.points)
 		for i := range points {
-			points[i].Y = y.clamp(points[i].Y)
+			points[i].Y = y.Clamp(points[i].Y)
 		}
-		addLine(p, points, l.line(1.3))
-		addMarkers(p, points, l.marker(2.2))
+		figure.AddLine(p, points, l.Line(1.3))
+		figure.AddMarkers(p, points, l.Marker(2.2))
 		if !legend[key] {
 			legend[key] = true
-			f.legend = append(f.legend, entry{key, l.line(1.5), l.marker(3)})
+			f.Legend = append(f.Legend, figure.Entry{Text: key, Line: l.Line(1.5), Marker: l.Marker(3)})
 		}
 		label := "ε = " + c.epsilon.String()
 		if !slices.Contains(names.Labels, label) {
@@ -86,24 +84,14 @@ func budgetByRound(res *simulations.Result) *figure {
 			names.Labels = append(names.Labels, label)
 		}
 	}
-	addLabels(p, names)
+	figure.AddLabels(p, names)
 	p.X.Min, p.X.Max = 0, rounds*1.12
-	p.X.Tick.Marker = evenTicks{room: 7, whole: true}
-	y.apply(&p.Y, 20)
-	f.caption = fmt.Sprintf("The exact cost at δ = %s under %s adjacency of everything released up to each round. "+
+	p.X.Tick.Marker = figure.EvenTicks{Room: 7, Whole: true}
+	y.Apply(&p.Y, 20)
+	f.Caption = fmt.Sprintf("The exact cost at δ = %s under %s adjacency of everything released up to each round. "+
 		"It never passes the budget at the line's end; what round 0 has spent went into the initialisation.",
-		shortest(res.Config.Delta), res.Config.Adjacency)
+		figure.Shortest(res.Config.Delta), res.Config.Adjacency)
 	return f
-}
-
-func addLabels(p *plot.Plot, names plotter.XYLabels) {
-	style := textStyle(9.5, ink)
-	style.YAlign = yMiddle
-	styles := make([]text.Style, len(names.Labels))
-	for i := range styles {
-		styles[i] = style
-	}
-	p.Add(&plotter.Labels{XYs: names.XYs, Labels: names.Labels, TextStyle: styles, Offset: vg.Point{X: 6}})
 }
 
 func joinMethods(methods []string) string {

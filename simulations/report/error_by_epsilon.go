@@ -8,12 +8,13 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 
+	"github.com/undertone-fl/undertone/server/pages/figure"
 	"github.com/undertone-fl/undertone/simulations"
 )
 
 // errorByEpsilon is the price of privacy: a line for each method, with the
 // 95 % intervals over the seeds.
-func errorByEpsilon(res *simulations.Result) *figure {
+func errorByEpsilon(res *simulations.Result) *figure.Figure {
 	metric := mainMetric(res)
 	epsilons := sortedEpsilons(res)
 	if len(epsilons) == 0 {
@@ -28,27 +29,27 @@ func errorByEpsilon(res *simulations.Result) *figure {
 	if len(values) == 0 {
 		return nil
 	}
-	x, y := newEpsilonAxis(epsilons), extentOf(values)
-	p := newPlot()
-	addGrid(p)
+	x, y := newEpsilonAxis(epsilons), figure.ExtentOf(values)
+	p := figure.NewPlot()
+	figure.AddGrid(p)
 	if epsilons[0].Private() && !epsilons[len(epsilons)-1].Private() {
 		last := x.at(epsilons[len(epsilons)-2])
-		p.Add(span{value: (last + x.inf) / 2, vertical: true, style: grid.line(1)})
+		p.Add(figure.Span{Value: (last + x.inf) / 2, Vertical: true, Style: figure.Grid.Line(1)})
 	}
-	f := &figure{
-		name:   "error-by-epsilon",
-		title:  fmt.Sprintf("%s by privacy budget", sentence(metricLabel(metric))),
-		x:      "privacy budget ε (∞: no privacy)",
-		y:      metricLabel(metric),
-		panels: []panel{{"", p}},
+	f := &figure.Figure{
+		Name:   "error-by-epsilon",
+		Title:  fmt.Sprintf("%s by privacy budget", sentence(metricLabel(metric))),
+		X:      "privacy budget ε (∞: no privacy)",
+		Y:      metricLabel(metric),
+		Panels: []figure.Panel{{Plot: p}},
 	}
-	// The first method is drawn last, over the others.
+	// The first method is drawn last, over the figure.Purple.
 	for i, method := range slices.Backward(res.Config.Methods) {
 		l := lookOf(method)
 		if !releases(method) {
 			if s, ok := summary(res, method, epsilons[0], metric); ok {
 				addLevel(p, x.low, x.high, s, l, y)
-				f.legend = append(f.legend, legendEntry(method))
+				f.Legend = append(f.Legend, legendEntry(method))
 			}
 			continue
 		}
@@ -68,36 +69,36 @@ func errorByEpsilon(res *simulations.Result) *figure {
 				free = append(free, at)
 			}
 			all = append(all, at)
-			p.Add(interval{at.X, y.clamp(s.Mean - s.CI95), y.clamp(s.Mean + s.CI95), l.paint.line(1)})
+			p.Add(figure.Interval{X: at.X, Low: y.Clamp(s.Mean - s.CI95), High: y.Clamp(s.Mean + s.CI95), Style: l.Paint.Line(1)})
 		}
 		if len(all) == 0 {
 			continue
 		}
 		if len(line) > 0 && len(free) > 0 {
-			to := l.line(1)
+			to := l.Line(1)
 			to.Dashes = []vg.Length{1.5, 2.5}
-			addLine(p, plotter.XYs{line[len(line)-1], free[0]}, to)
+			figure.AddLine(p, plotter.XYs{line[len(line)-1], free[0]}, to)
 		}
-		addLine(p, line, l.line(1.5))
-		addMarkers(p, all, l.marker(3))
-		f.legend = append(f.legend, legendEntry(method))
+		figure.AddLine(p, line, l.Line(1.5))
+		figure.AddMarkers(p, all, l.Marker(3))
+		f.Legend = append(f.Legend, legendEntry(method))
 	}
-	slices.Reverse(f.legend)
+	slices.Reverse(f.Legend)
 	p.X.Min, p.X.Max = x.low, x.high
 	p.X.Tick.Marker = x
-	y.apply(&p.Y, 20)
-	f.caption = "Lower is better. Every point is the mean over the seeds at the end of the run, with its 95 % interval. " +
+	y.Apply(&p.Y, 20)
+	f.Caption = "Lower is better. Every point is the mean over the seeds at the end of the run, with its 95 % interval. " +
 		"Where a line is flat, privacy costs nothing; where it rises to the left, the noise of a smaller budget begins to show."
 	if slices.ContainsFunc(res.Config.Methods, func(m string) bool { return !releases(m) }) {
-		f.caption += " Broken lines release nothing, and so do not depend on ε."
+		f.Caption += " Broken lines release nothing, and so do not depend on ε."
 	}
 	return f
 }
 
 // addLevel draws a method that releases nothing, and so has one figure for
 // every epsilon: a line with its interval as a band.
-func addLevel(p *plot.Plot, from, to float64, s simulations.Summary, l look, y extent) {
+func addLevel(p *plot.Plot, from, to float64, s simulations.Summary, l figure.Look, y figure.Extent) {
 	ends := []point{{from, s.Mean, s.Mean - s.CI95, s.Mean + s.CI95}, {to, s.Mean, s.Mean - s.CI95, s.Mean + s.CI95}}
-	addBand(p, ends, y, l.paint)
-	addLine(p, xys(ends), l.line(1.3))
+	addBand(p, ends, y, l.Paint)
+	figure.AddLine(p, xys(ends), l.Line(1.3))
 }

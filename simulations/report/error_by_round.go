@@ -9,6 +9,7 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/undertone-fl/undertone/server/pages/figure"
 	"github.com/undertone-fl/undertone/simulations"
 )
 
@@ -17,13 +18,13 @@ const maxPanels = 6
 
 // errorByRound shows how fast each method learns, in one panel for each
 // epsilon.
-func errorByRound(res *simulations.Result) *figure {
+func errorByRound(res *simulations.Result) *figure.Figure {
 	metric := mainMetric(res)
-	f := &figure{
-		name:  "error-by-round",
-		title: fmt.Sprintf("%s by round", sentence(metricLabel(metric))),
-		x:     "round (0: initialisation)",
-		y:     metricLabel(metric),
+	f := &figure.Figure{
+		Name:  "error-by-round",
+		Title: fmt.Sprintf("%s by round", sentence(metricLabel(metric))),
+		X:     "round (0: initialisation)",
+		Y:     metricLabel(metric),
 	}
 	type curve struct {
 		method string
@@ -52,10 +53,10 @@ func errorByRound(res *simulations.Result) *figure {
 	if !slices.ContainsFunc(res.Config.Methods, func(m string) bool { return drawn[m] && releases(m) }) {
 		return nil
 	}
-	y := extentOf(values)
+	y := figure.ExtentOf(values)
 	for i, e := range epsilons {
-		p := newPlot()
-		addGrid(p)
+		p := figure.NewPlot()
+		figure.AddGrid(p)
 		rounds := 1.0
 		for _, c := range curves[i] {
 			rounds = max(rounds, c.points[len(c.points)-1].x)
@@ -64,27 +65,27 @@ func errorByRound(res *simulations.Result) *figure {
 			l := lookOf(c.method)
 			if !releases(c.method) {
 				last := c.points[len(c.points)-1].y
-				addLine(p, plotter.XYs{{X: 0, Y: last}, {X: rounds, Y: last}}, l.line(1.2))
+				figure.AddLine(p, plotter.XYs{{X: 0, Y: last}, {X: rounds, Y: last}}, l.Line(1.2))
 				continue
 			}
-			addBand(p, c.points, y, l.paint)
-			addLine(p, xys(c.points), l.line(1.5))
-			addMarkers(p, xys(c.points), l.marker(2))
+			addBand(p, c.points, y, l.Paint)
+			figure.AddLine(p, xys(c.points), l.Line(1.5))
+			figure.AddMarkers(p, xys(c.points), l.Marker(2))
 		}
 		p.X.Min, p.X.Max = 0, rounds
-		p.X.Tick.Marker = evenTicks{room: 7, whole: true}
-		y.apply(&p.Y, 10)
-		f.panels = append(f.panels, panel{epsilonTitle(e), p})
+		p.X.Tick.Marker = figure.EvenTicks{Room: 7, Whole: true}
+		y.Apply(&p.Y, 10)
+		f.Panels = append(f.Panels, figure.Panel{Title: epsilonTitle(e), Plot: p})
 	}
 	for _, m := range res.Config.Methods {
 		if drawn[m] {
-			f.legend = append(f.legend, legendEntry(m))
+			f.Legend = append(f.Legend, legendEntry(m))
 		}
 	}
-	f.caption = "Lines are means over the seeds, bands span all of them. " +
+	f.Caption = "Lines are means over the seeds, bands span all of them. " +
 		"A line that turns up again at a small ε has run longer than its budget allows: each round then adds more noise than it learns."
 	if len(epsilons) < len(res.Config.Epsilons) {
-		f.caption += fmt.Sprintf(" %d of %d budgets are shown.", len(epsilons), len(res.Config.Epsilons))
+		f.Caption += fmt.Sprintf(" %d of %d budgets are shown.", len(epsilons), len(res.Config.Epsilons))
 	}
 	return f
 }
@@ -102,15 +103,15 @@ func spread(es []simulations.Epsilon, n int) []simulations.Epsilon {
 }
 
 // addBand shades what the seeds span, where they differ.
-func addBand(p *plot.Plot, points []point, y extent, paint paint) {
+func addBand(p *plot.Plot, points []point, y figure.Extent, paint figure.Paint) {
 	var outline plotter.XYs
 	for _, q := range points {
-		outline = append(outline, plotter.XY{X: q.x, Y: y.clamp(q.high)})
+		outline = append(outline, plotter.XY{X: q.x, Y: y.Clamp(q.high)})
 	}
 	for _, q := range slices.Backward(points) {
-		outline = append(outline, plotter.XY{X: q.x, Y: y.clamp(q.low)})
+		outline = append(outline, plotter.XY{X: q.x, Y: y.Clamp(q.low)})
 	}
 	if len(points) > 1 {
-		p.Add(&plotter.Polygon{XYs: []plotter.XYs{outline}, Color: paint.faint(51), LineStyle: draw.LineStyle{Color: color.Transparent}})
+		p.Add(&plotter.Polygon{XYs: []plotter.XYs{outline}, Color: paint.Faint(51), LineStyle: draw.LineStyle{Color: color.Transparent}})
 	}
 }

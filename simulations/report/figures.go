@@ -4,17 +4,16 @@ import (
 	"fmt"
 	"strings"
 
-	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/undertone-fl/undertone/server/pages/figure"
 	"github.com/undertone-fl/undertone/simulations"
 )
 
 // newFigures draws what res has figures for, the most telling first.
-func newFigures(res *simulations.Result) []*figure {
-	var figures []*figure
-	for _, f := range []*figure{
+func newFigures(res *simulations.Result) []*figure.Figure {
+	var figures []*figure.Figure
+	for _, f := range []*figure.Figure{
 		errorByEpsilon(res), errorByRound(res), gainBySamples(res), budgetByRound(res),
 	} {
 		if f != nil {
@@ -32,23 +31,13 @@ func xys(points []point) plotter.XYs {
 	return line
 }
 
-func addLine(p *plot.Plot, points plotter.XYs, style draw.LineStyle) {
-	if len(points) > 1 {
-		p.Add(&plotter.Line{XYs: points, LineStyle: style})
-	}
-}
-
-func addMarkers(p *plot.Plot, points plotter.XYs, style draw.GlyphStyle) {
-	p.Add(&plotter.Scatter{XYs: points, GlyphStyle: style})
-}
-
-func legendEntry(method string) entry {
+func legendEntry(method string) figure.Entry {
 	l := lookOf(method)
-	e := entry{text: methodName(method), line: l.line(1.5)}
+	e := figure.Entry{Text: methodName(method), Line: l.Line(1.5)}
 	if releases(method) {
-		e.marker = l.marker(3)
+		e.Marker = l.Marker(3)
 	} else {
-		e.text += map[string]string{
+		e.Text += map[string]string{
 			simulations.Local:  " (each alone)",
 			simulations.Oracle: " (knows U and supports)",
 		}[method]

@@ -10,12 +10,13 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/undertone-fl/undertone/server/pages/figure"
 	"github.com/undertone-fl/undertone/simulations"
 )
 
 // gainBySamples shows which users gain over learning alone: by their number
 // of samples, or where all have the same number, as a distribution.
-func gainBySamples(res *simulations.Result) *figure {
+func gainBySamples(res *simulations.Result) *figure.Figure {
 	epsilons := gainEpsilons(res)
 	var all []gain
 	type curve struct {
@@ -47,49 +48,49 @@ func gainBySamples(res *simulations.Result) *figure {
 	}
 	ratios = append(ratios, 1) // keep "as good as alone" in sight
 	scatter := slices.Min(samples) < slices.Max(samples)
-	ratio := extentOf(ratios)
+	ratio := figure.ExtentOf(ratios)
 
-	f := &figure{name: "gain-by-samples"}
+	f := &figure.Figure{Name: "gain-by-samples"}
 	for i, e := range epsilons {
 		var p *plot.Plot
 		if scatter {
-			p = newPlot()
-			addGrid(p)
-			p.Add(span{value: 1, style: muted.line(1)})
+			p = figure.NewPlot()
+			figure.AddGrid(p)
+			p.Add(figure.Span{Value: 1, Style: figure.Muted.Line(1)})
 			for _, c := range curves[i][:min(1, len(curves[i]))] {
 				var dots plotter.XYs
 				for _, g := range c.gains {
 					dots = append(dots, plotter.XY{X: float64(g.samples), Y: g.ratio})
 				}
-				addMarkers(p, dots, draw.GlyphStyle{Color: lookOf(c.method).paint.faint(85), Radius: 1.6, Shape: draw.CircleGlyph{}})
+				figure.AddMarkers(p, dots, draw.GlyphStyle{Color: lookOf(c.method).Paint.Faint(85), Radius: 1.6, Shape: draw.CircleGlyph{}})
 			}
 			for _, c := range slices.Backward(curves[i]) {
 				l := lookOf(c.method)
 				median := medianBySamples(c.gains)
-				addLine(p, xys(median), l.line(1.8))
-				addMarkers(p, xys(median), l.marker(2.4))
+				figure.AddLine(p, xys(median), l.Line(1.8))
+				figure.AddMarkers(p, xys(median), l.Marker(2.4))
 			}
-			extentOf(samples).apply(&p.X, 6)
-			ratio.apply(&p.Y, 10)
+			figure.ExtentOf(samples).Apply(&p.X, 6)
+			ratio.Apply(&p.Y, 10)
 		} else {
-			p = newPlot()
-			addGrid(p)
-			p.Add(span{value: 1, vertical: true, style: muted.line(1)})
+			p = figure.NewPlot()
+			figure.AddGrid(p)
+			p.Add(figure.Span{Value: 1, Vertical: true, Style: figure.Muted.Line(1)})
 			for _, c := range slices.Backward(curves[i]) {
-				addLine(p, cumulative(c.gains), lookOf(c.method).line(1.6))
+				figure.AddLine(p, cumulative(c.gains), lookOf(c.method).Line(1.6))
 			}
-			ratio.apply(&p.X, 6)
+			ratio.Apply(&p.X, 6)
 			p.Y.Min, p.Y.Max = 0, 1
 			p.Y.Tick.Marker = percentTicks{}
 		}
-		f.panels = append(f.panels, panel{epsilonTitle(e), p})
+		f.Panels = append(f.Panels, figure.Panel{Title: epsilonTitle(e), Plot: p})
 	}
 	for _, m := range drawn {
 		e := legendEntry(m)
 		if !scatter {
-			e.marker.Shape = nil
+			e.Marker.Shape = nil
 		}
-		f.legend = append(f.legend, e)
+		f.Legend = append(f.Legend, e)
 	}
 
 	best := curves[len(curves)-1]
@@ -101,14 +102,14 @@ func gainBySamples(res *simulations.Result) *figure {
 	said := fmt.Sprintf("With %s and %s, the median user's error is %s of what it is alone, and %.0f %% of users gain.",
 		methodName(best[0].method), epsilonWords(e), percent(1/median), 100*winners)
 	if scatter {
-		f.title = "Gain over learning alone, by number of samples"
-		f.x, f.y = "training samples of the user", "error alone / error"
-		f.caption = fmt.Sprintf("How many times smaller a user's error is than with a model of their own data only; above 1 the user gains. "+
+		f.Title = "Gain over learning alone, by number of samples"
+		f.X, f.Y = "training samples of the user", "error alone / error"
+		f.Caption = fmt.Sprintf("How many times smaller a user's error is than with a model of their own data only; above 1 the user gains. "+
 			"Dots are users (%s), lines medians of users with about as many samples. %s", methodName(drawn[0]), said)
 	} else {
-		f.title = "Gain over learning alone"
-		f.x, f.y = "error alone / error", "share of users"
-		f.caption = fmt.Sprintf("How many times smaller a user's error is than with a model of their own data only, as a cumulative distribution: "+
+		f.Title = "Gain over learning alone"
+		f.X, f.Y = "error alone / error", "share of users"
+		f.Caption = fmt.Sprintf("How many times smaller a user's error is than with a model of their own data only, as a cumulative distribution: "+
 			"users left of 1 lose, and the further right a line, the better. All users have %s. %s",
 			plural(int(samples[0]), "training sample"), said)
 	}

@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"strings"
 
+	"github.com/undertone-fl/undertone/server/pages/figure"
 	"github.com/undertone-fl/undertone/simulations"
 )
 
@@ -20,7 +21,7 @@ type pageData struct {
 	Headline    string
 	Subtitle    string
 	Interrupted bool
-	Paints      []pagePaint
+	Light, Dark template.CSS // the figures' colours
 	Tables      []Table
 	Figures     []pageFigure
 	Command     string
@@ -30,18 +31,14 @@ type pageData struct {
 }
 
 type pageFigure struct {
-	Name, Title, Caption string
-	SVG                  template.HTML
-}
-
-type pagePaint struct {
-	Name, Light, Dark template.CSS
+	Name, Caption string
+	SVG           template.HTML
 }
 
 // fact is one line of the description of an experiment.
 type fact struct{ Name, Value string }
 
-func renderHTML(res *simulations.Result, figures []*figure, command string) ([]byte, error) {
+func renderHTML(res *simulations.Result, figures []*figure.Figure, command string) ([]byte, error) {
 	config, err := json.MarshalIndent(res.Config, "", "  ")
 	if err != nil {
 		return nil, err
@@ -55,34 +52,19 @@ func renderHTML(res *simulations.Result, figures []*figure, command string) ([]b
 		Facts:       facts(res),
 		Config:      string(config),
 		Timing:      Timing(res),
-	}
-	for i, p := range paints() {
-		data.Paints = append(data.Paints, pagePaint{template.CSS(paintName(i)), template.CSS(p.light), template.CSS(p.dark)})
+		Light:       template.CSS(figure.Variables(false)),
+		Dark:        template.CSS(figure.Variables(true)),
 	}
 	for _, f := range figures {
-		svg, err := f.svg()
+		svg, err := f.Inline()
 		if err != nil {
 			return nil, err
 		}
-		data.Figures = append(data.Figures, pageFigure{f.name, f.title, f.caption, inline(svg, f.title)})
+		data.Figures = append(data.Figures, pageFigure{f.Name, f.Caption, svg})
 	}
 	var buf bytes.Buffer
 	err = page.Execute(&buf, data)
 	return buf.Bytes(), err
-}
-
-func paintName(i int) string { return fmt.Sprintf("--paint-%d", i) }
-
-// inline turns an SVG file into an element of a page: without the XML
-// prologue, as wide as its column, and in colours that follow the page's.
-func inline(svg []byte, title string) template.HTML {
-	s := string(svg)
-	s = s[strings.Index(s, "<svg"):]
-	for i, p := range paints() {
-		s = strings.ReplaceAll(s, strings.ToUpper(p.light), "var("+paintName(i)+")")
-	}
-	s = strings.Replace(s, "<svg", `<svg role="img" aria-label="`+template.HTMLEscapeString(title)+`"`, 1)
-	return template.HTML(s)
 }
 
 func describePopulation(res *simulations.Result) string {
@@ -126,7 +108,7 @@ func facts(res *simulations.Result) []fact {
 	if c.Rounds > 0 {
 		add("Rounds", "%d", c.Rounds)
 	}
-	add("Privacy", "user level, %s adjacency, δ = %s", c.Adjacency, shortest(c.Delta))
+	add("Privacy", "user level, %s adjacency, δ = %s", c.Adjacency, figure.Shortest(c.Delta))
 	if dearer := replaceOne(res); dearer != "" {
 		add("Under replace-one", "%s", dearer)
 	}

@@ -174,14 +174,6 @@ func decimalsOf(x float64) int {
 	return min(9, max(3, 2-int(math.Floor(math.Log10(x)))))
 }
 
-// shortest writes 1e-06 as 1e-6, and 0.1 or 1000 as they are.
-func shortest(x float64) string {
-	if x >= 1e-4 && x < 1e7 {
-		return strconv.FormatFloat(x, 'f', -1, 32)
-	}
-	return strings.Replace(strconv.FormatFloat(x, 'g', -1, 32), "e-0", "e-", 1)
-}
-
 func format(x float64) string { return strconv.FormatFloat(x, 'f', decimalsOf(x), 64) }
 
 // point is a mean over the seeds at x, with the range that they span.

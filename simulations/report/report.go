@@ -43,18 +43,18 @@ func Write(dir string, res *simulations.Result, command string) error {
 	}
 	figures := newFigures(res)
 	for _, f := range figures {
-		png, err := f.png()
+		png, err := f.PNG()
 		if err != nil {
-			return fmt.Errorf("%s.png: %w", f.name, err)
+			return fmt.Errorf("%s.png: %w", f.Name, err)
 		}
-		if err := replace(dir, f.name+".png", png); err != nil {
+		if err := replace(dir, f.Name+".png", png); err != nil {
 			return err
 		}
-		svg, err := f.svg()
+		svg, err := f.SVG()
 		if err != nil {
-			return fmt.Errorf("%s.svg: %w", f.name, err)
+			return fmt.Errorf("%s.svg: %w", f.Name, err)
 		}
-		if err := replace(dir, f.name+".svg", svg); err != nil {
+		if err := replace(dir, f.Name+".svg", svg); err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,8 @@ const (
 	SecretKey = "PRIVATE+KEY+solo.example/ledger+105ffe9e+AQcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH"
 )
 
-// epoch is the time of the log's beginning: a second passes with every command.
+// epoch is the time of the log's beginning: a second passes with every command,
+// unless that brings its own (rounds.Dated).
 const epoch = 1_767_225_600_000
 
 // BeginLedger begins the ledger. Later commands are recorded in it with times.

@@ -48,7 +48,11 @@ func (n *Node) apply(c rounds.Command) (uint64, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.index++
-	_, err := n.machine.Apply(rounds.Dated{At: epoch + 1000*int64(n.index), Command: c})
+	dated, ok := c.(rounds.Dated)
+	if !ok {
+		dated = rounds.Dated{At: epoch + 1000*int64(n.index), Command: c}
+	}
+	_, err := n.machine.Apply(dated)
 	if err == nil {
 		n.log = append(n.log, clone(c))
 	}

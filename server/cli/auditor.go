@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/undertone-fl/undertone/commandline"
+	"github.com/undertone-fl/undertone/dp/ledger"
+	"github.com/undertone-fl/undertone/dp/ledger/report"
+	"github.com/undertone-fl/undertone/server/notary"
+)
+
+// envLedgerKey is the public key of a ledger, or its file.
+const envLedgerKey = "UNDERTONE_LEDGER_KEY"
+
+// auditor is what somebody who verifies a ledger has of it already: its public key, and
+// the last checkpoint that was verified. Neither is ever taken from what is verified.
+type auditor struct{ key, seen string }
+
+// noneSeen as --seen compares with no checkpoint, and keeps none.
+const noneSeen = "none"
+
+func (a *auditor) flags() *pflag.FlagSet {
+	flags := commandline.Part("What is known of the ledger")
+	flags.StringVar(&a.key, "key", "", "its public key, as `text or a file` (default: $"+envLedgerKey+", or ledger.pub in the identity's directory)")
+	flags.StringVar(&a.seen, "seen", "", "`file` of the last checkpoint that was verified, which the ledger must extend, and which is then replaced; none is none (default: one for each key, in the user's configuration)")
+	return flags
+}
+
+func (a *auditor) complete(cmd *cobra.Command) {
+	complete(cmd, "key", files("pub"))
+	complete(cmd, "seen", files())
+}
+
+// trusted returns the public key that the auditor trusts, and where it is from.
+func (a *auditor) trusted(c *connection) (key, from string, err error) {
+	for _, given := range []struct{ text, place string }{{a.key, "--key"}, {os.Getenv(envLedgerKey), envLedgerKey}} {
+		if given.text == "" {
+			continue
+		}
+		key, from, err := publicKey(given.text)
+		if err != nil {
+			return "", "", usagef("%s: %w", given.place, err)
+		}
+		if from == "" {
+			from = given.place
+		}
+		return key, from, nil
+	}
+	dir, _ := c.directory()
+	if path := filepath.Join(dir, notary.PublicFile); dir != "" && exists(path) {
+		key, from, err := publicKey(path)
+		if err != nil {
+			return "", "", &commandline.UsageError{Err: err}
+		}
+		return key, from, nil
+	}
+	return "", "", flagf("key", "is missing: the ledger's public key, as text or a file. Have it from whoever you trust (undertone ca issue gives it along, as ledger.pub), and never from the ledger itself")
+}
+
+// publicKey reads a public key, as text or out of a file, whose path it returns.
+func publicKey(text string) (key, path string, err error) {
+	if _, err := ledger.ParseKey(text); err == nil {
+		return strings.TrimSpace(text), "", nil
+	}
+	content, err := os.ReadFile(text)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && strings.Contains(text, "+"):
+		return "", "", fmt.Errorf("%.80q is no public key of a ledger", text)
+	case err != nil:
+		return "", "", pathProblem(err)
+	}
+	key = strings.TrimSpace(string(content))
+	if strings.HasPrefix(key, "PRIVATE+KEY+") {
+		return "", "", fmt.Errorf("%s: it is the secret key (undertone audit key publish %s prints the public one)", text, text)
+	}
+	if _, err := ledger.ParseKey(key); err != nil {
+		return "", "", fmt.Errorf("%s: no public key of a ledger", text)
+	}
+	return key, text, nil
+}
+
+// place is the file of the last checkpoint that was verified; "" is none. It is one for
+// each key that is trusted: what a ledger says of itself could choose another one.
+func (a *auditor) place(key note.Verifier) (string, error) {
+	switch a.seen {
+	case noneSeen:
+		return "", nil
+	case "":
+	default:
+		return a.seen, nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", flagf("seen", "there is no place for the checkpoint (%w): name a file, or none", err)
+	}
+	return filepath.Join(dir, "undertone", "ledgers", fmt.Sprintf("%s+%08x", url.PathEscape(key.Name()), key.KeyHash())), nil
+}
+
+// kept reads the checkpoint that was kept in a file; the zero one if there is no file.
+func kept(path, trusted string, b *ledger.Bundle) (ledger.Checkpoint, error) {
+	if path == "" {
+		return ledger.Checkpoint{}, nil
+	}
+	signed, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ledger.Checkpoint{}, nil
+	case err != nil:
+		return ledger.Checkpoint{}, &commandline.UsageError{Err: pathProblem(err)}
+	}
+	// It was verified when it was kept. A key that it was signed with may have been
+	// rotated since, so every one that the ledger names may open it.
+	for _, text := range append([]string{trusted}, keysOf(b)...) {
+		key, err := ledger.ParseKey(text)
+		if err != nil {
+			continue
+		}
+		if c, err := ledger.OpenCheckpoint(signed, key); err == nil {
+			return c, nil
+		}
+	}
+	return ledger.Checkpoint{}, usagef("%s: no checkpoint that a key of this ledger signed (--seen %s compares with none)", path, noneSeen)
+}
+
+// keysOf are the keys that a ledger names, whether that is true or not.
+func keysOf(b *ledger.Bundle) (list []string) {
+	for _, record := range b.Records {
+		if !ledger.OfKind(record, (*ledger.Begun)(nil)) && !ledger.OfKind(record, (*ledger.KeyRotated)(nil)) {
+			continue
+		}
+		switch e, _ := ledger.Decode(record); e := e.(type) {
+		case *ledger.Begun:
+			list = append(list, e.Key)
+		case *ledger.KeyRotated:
+			list = append(list, e.Key)
+		}
+	}
+	return list
+}
+
+// verified is a ledger that was.
+type verified struct {
+	history *ledger.History
+	report  *report.Report
+	keyFrom string // where the trusted key is from
+
+	seen   ledger.Checkpoint // that it extends; zero: there was none
+	keptAt string            // the file that has its checkpoint now; empty: none
+
+	took time.Duration
+}
+
+// verify verifies a bundle, and keeps its checkpoint.
+func (a *auditor) verify(cmd *cobra.Command, c *connection, name string, b *ledger.Bundle) (*verified, error) {
+	trusted, from, err := a.trusted(c)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ledger.ParseKey(trusted)
+	if err != nil {
+		return nil, flagf("key", "%w", err)
+	}
+	v := &verified{keyFrom: from}
+	if v.keptAt, err = a.place(key); err != nil {
+		return nil, err
+	}
+	if v.seen, err = kept(v.keptAt, trusted, b); err != nil {
+		return nil, err
+	}
+	const many = 50_000
+	if len(b.Records) > many && isTerminal(cmd.ErrOrStderr()) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "verifying %d records ...\r", len(b.Records))
+		defer fmt.Fprint(cmd.ErrOrStderr(), "\x1b[K")
+	}
+	start := time.Now()
+	if v.history, err = ledger.Verify(b, trusted, v.seen); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	v.took = time.Since(start)
+	if v.report, err = report.New(v.history, b.Checkpoint); err != nil {
+		return nil, err
+	}
+	if v.keptAt != "" && v.seen != v.history.Checkpoint {
+		if err := keepCheckpoint(v.keptAt, b.Checkpoint); err != nil {
+			return nil, fmt.Errorf("verified, but the checkpoint cannot be kept (--seen names another file, or none): %w", err)
+		}
+	}
+	return v, nil
+}
+
+func keepCheckpoint(path string, signed []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return pathProblem(err)
+	}
+	return writeAtomically(path, signed, 0o644)
+}

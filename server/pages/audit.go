@@ -1,0 +1,99 @@
+package pages
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/undertone-fl/undertone/dp/ledger/report"
+)
+
+// mostAccounts is how many jobs' accounts one page holds; of more, each has its own.
+const mostAccounts = 8
+
+// auditBody is the auditor's page.
+type auditBody struct {
+	Report   *report.Report
+	Job      string // the only one whose account this is; empty: of all
+	Accounts []*shownAccount
+	Jobs     *shown
+}
+
+// shownAccount is an account with its tables as a page shows them.
+type shownAccount struct {
+	*account
+	Privacy, Releases, Accountants, Parameters *shown
+}
+
+func (a *account) show(path string, query url.Values) *shownAccount {
+	s := &shownAccount{account: a}
+	for _, t := range a.tables() {
+		shown := t.show(a.Name+"-"+t.name, path, query)
+		switch t {
+		case a.privacy:
+			s.Privacy = shown
+		case a.releases:
+			s.Releases = shown
+		case a.accountants:
+			s.Accountants = shown
+		case a.parameters:
+			s.Parameters = shown
+		}
+	}
+	return s
+}
+
+func (p *Pages) auditPage(r *http.Request) (*page, error) {
+	a, err := p.books.audit()
+	if err != nil {
+		return nil, err
+	}
+	if job := r.PathValue("job"); job != "" {
+		ready, err := a.account(job)
+		if err != nil {
+			return nil, err
+		}
+		if ready == nil {
+			return nil, errNoPage
+		}
+		path := "/audit/" + job
+		return &page{
+			Name: "audit", Title: "Privacy account of " + job, Path: path, Tables: ready.tables(),
+			Body: auditBody{Report: a.Report, Job: job, Accounts: []*shownAccount{ready.show(path, r.URL.Query())}},
+		}, nil
+	}
+	all := len(a.Jobs) <= mostAccounts
+	jobs := jobsTable(a.Report, func(job string) string {
+		if all {
+			return "#" + job
+		}
+		return "/audit/" + job
+	})
+	body := auditBody{Report: a.Report, Jobs: jobs.show(jobs.name, "/audit", r.URL.Query())}
+	for i := range a.Jobs {
+		if !all {
+			break
+		}
+		ready, err := a.account(a.Jobs[i].Name)
+		if err != nil {
+			return nil, err
+		}
+		body.Accounts = append(body.Accounts, ready.show("/audit/"+ready.Name, r.URL.Query()))
+	}
+	return &page{Name: "audit", Title: "Privacy account", Path: "/audit", Tables: []*table{jobs}, Body: body}, nil
+}
+
+// WriteReport writes a report as the auditor's page: one HTML file that needs nothing
+// else.
+func WriteReport(w io.Writer, r *report.Report) error {
+	jobs := jobsTable(r, func(job string) string { return "#" + job })
+	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, "", nil)}
+	for i := range r.Jobs {
+		a, err := newAccount(&r.Jobs[i])
+		if err != nil {
+			return err
+		}
+		body.Accounts = append(body.Accounts, a.show("", nil))
+	}
+	return templates.ExecuteTemplate(w, "audit.tmpl", view{Title: "Privacy account", Style: style, Body: body})
+}

@@ -1,0 +1,86 @@
+package pages
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/undertone-fl/undertone/dp/ledger"
+	"github.com/undertone-fl/undertone/server/notary"
+)
+
+// downloadTime is how long the ledger may take to a slow reader.
+const downloadTime = 10 * time.Minute
+
+// downloads write what an auditor takes home.
+func (p *Pages) downloads() map[string]func(http.ResponseWriter, *http.Request) error {
+	head := func(write func(http.ResponseWriter, *notary.Head)) func(http.ResponseWriter, *http.Request) error {
+		return func(w http.ResponseWriter, _ *http.Request) error {
+			h, err := p.config.Ledger.Head()
+			if err == nil {
+				write(w, h)
+			}
+			return err
+		}
+	}
+	lines := func(w http.ResponseWriter, name, text string) {
+		saveAs(w, "text/plain; charset=utf-8", name)
+		_, _ = w.Write([]byte(text)) // to a program that may have gone
+	}
+	return map[string]func(http.ResponseWriter, *http.Request) error{
+		"ledger.zip": func(w http.ResponseWriter, r *http.Request) error {
+			b, err := p.config.Ledger.Bundle()
+			if err != nil {
+				return err
+			}
+			saveAs(w, "application/zip", "ledger.zip")
+			if r.Method == http.MethodHead {
+				return nil
+			}
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTime)) // else it is shorter
+			if err := ledger.WriteBundle(w, b); err != nil {
+				p.config.Logger.Debug("a download ended early", "err", err)
+			}
+			return nil
+		},
+		"ledger.pub": head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "ledger.pub", h.Key+"\n") }),
+		"checkpoint": head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "checkpoint", string(h.Note)) }),
+		"report.json": func(w http.ResponseWriter, _ *http.Request) error {
+			a, err := p.books.audit()
+			if err != nil {
+				return err
+			}
+			return writeJSON(w, "report.json", a.Report)
+		},
+		"report.html": func(w http.ResponseWriter, _ *http.Request) error {
+			a, err := p.books.audit()
+			if err != nil {
+				return err
+			}
+			saveAs(w, "text/html; charset=utf-8", "report.html")
+			w.Header().Set("Content-Disposition", `attachment; filename="report.html"`) // its styles are its own
+			return WriteReport(w, a.Report)
+		},
+	}
+}
+
+func (p *Pages) downloadsPage(*http.Request) (*page, error) {
+	h, err := p.config.Ledger.Head()
+	if err != nil {
+		return nil, err
+	}
+	t := &table{
+		name: "downloads", Caption: "Downloads",
+		Note:    "Nothing of this is secret from those who may see these pages, and nothing of it is taken on trust: the ledger proves itself.",
+		columns: []column{{"file", "File", false}, {"what", "What it is", false}},
+	}
+	for _, f := range []struct{ name, what string }{
+		{"ledger.zip", "The whole ledger: " + count(h.Checkpoint.Size, "record", "records") + ", their signed checkpoint, and the specifications of all jobs. undertone audit verify reads it."},
+		{"checkpoint", "The signed checkpoint alone (C2SP tlog-checkpoint). Keep it: whatever comes later has to extend it."},
+		{"ledger.pub", "The public key that this node says signs the ledger now. An auditor has it from elsewhere; this is to compare."},
+		{"report.json", "The auditor's page as JSON."},
+		{"report.html", "The auditor's page as one file that needs no network."},
+	} {
+		t.add(cell{value: f.name, Link: "/downloads/" + f.name}, text(f.what))
+	}
+	return &page{Name: "downloads", Title: "Downloads", Path: "/downloads", Tables: []*table{t}, Body: h}, nil
+}

@@ -1,0 +1,112 @@
+package pages
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"gonum.org/v1/plot/plotter"
+
+	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/server/pages/figure"
+)
+
+// jobBody is a job's page.
+type jobBody struct {
+	Job      string
+	State    string
+	Now      string // what goes on
+	Released int
+	Rounds   int
+	Figures  []drawn
+	// Quality says what the job tells of how good its model is.
+	Quality string
+	// Account is whether the ledger has one.
+	Account bool
+}
+
+func (p *Pages) jobPage(r *http.Request) (*page, error) {
+	name := r.PathValue("job")
+	var (
+		job   rounds.JobView
+		found bool
+	)
+	p.config.Node.View(func(m *rounds.Machine, _ uint64) {
+		if job, found = m.Job(name); found {
+			job.Attempts = slices.Clone(job.Attempts)
+		}
+	})
+	if !found {
+		return nil, errNoPage
+	}
+	edition, _ := p.config.Board.At(0)
+	b := edition.Job(name)
+	body := jobBody{
+		Job: name, State: job.State.String(), Now: sentence(next(jobLook{job, name}, b)),
+		Released: job.Released, Rounds: len(job.Spec.Releases),
+	}
+	if n := len(job.Attempts); n > 0 && job.Attempts[n-1].Phase == rounds.Collecting {
+		body.Now += fmt.Sprintf(": %s of at most %s", count(job.Attempts[n-1].Members, "contribution", "contributions"), whole(job.Spec.RoundSize))
+		if b != nil && b.Collecting() {
+			body.Now += ", " + span(b.Remaining(time.Now())) + " left"
+		}
+	}
+	body.Now += "."
+
+	trace, words := qualityOf(&job)
+	body.Quality = words
+	var err error
+	if body.Figures, err = drawAll(append(trace.figures(name), membersByRound(&job))...); err != nil {
+		return nil, err
+	}
+	tables := []*table{roundsTable(&job, p.times()), trace.table()}
+	if a, err := p.books.audit(); err == nil {
+		if account, err := a.account(name); err == nil && account != nil {
+			tables = append(tables, account.parameters)
+			body.Account = true
+		}
+	}
+	return &page{Name: "job", Title: "Job " + name, Path: "/jobs/" + name, Live: true, Tables: tables, Body: body}, nil
+}
+
+func roundsTable(job *rounds.JobView, times ended) *table {
+	t := &table{
+		name: "rounds", Caption: "Rounds, and attempts at them", Empty: "No round was opened yet.",
+		columns: []column{
+			{"round", "Round", true}, {"attempt", "Attempt", true}, {"phase", "Phase", false}, {"kind", "Kind", false},
+			{"members", "Members", true}, {"round_size", "of at most", true}, {"charge_rho", "ρ", true},
+			{"ended", "Ended (UTC)", false}, {"state", "State", false}, {"why", "Why it failed", false},
+		},
+	}
+	for _, a := range job.Attempts {
+		state := cell{}
+		if a.Phase == rounds.Released {
+			state = digest(fmt.Sprintf("%x", a.State))
+		}
+		t.add(integer(a.Round), integer(a.Attempt), cell{value: a.Phase.String(), Class: a.Phase.String()}, text(job.Spec.Releases[a.Round-1].Kind),
+			integer(a.Members), integer(job.Spec.RoundSize), number(a.Charge.Rho()),
+			when(times(job.Spec.Job, a.Round, a.Attempt)), state, optional(a.Why))
+	}
+	return t
+}
+
+func membersByRound(job *rounds.JobView) *figure.Figure {
+	all := series{look: released, text: "released or under way"}
+	crosses := series{look: failed, text: "failed"}
+	for i, a := range job.Attempts {
+		at := plotter.XY{X: float64(i + 1), Y: float64(a.Members)}
+		if a.Phase == rounds.Failed {
+			crosses.points = append(crosses.points, at)
+		} else {
+			all.points = append(all.points, at)
+		}
+	}
+	if len(job.Attempts) == 0 {
+		return nil
+	}
+	return chart(&figure.Figure{
+		Name: "members-" + job.Spec.Job, Title: "Members by attempt", X: "attempt, in order", Y: "contributions",
+		Caption: fmt.Sprintf("A round closes with %s contributions, and fails with fewer than %s.", whole(job.Spec.RoundSize), whole(job.Spec.NMin)),
+	}, []series{all}, &bound{float64(job.Spec.RoundSize), "round size"}, &crosses)
+}

@@ -38,6 +38,13 @@ func (s *service) answers(change func(out *undertonev1.PollResponse)) {
 	}
 }
 
+// shows has everybody shown a ledger from now on.
+func (s *service) shows(l *contract.Ledger) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Ledger = l
+}
+
 // reserves has every attempt's record changed that is opened from now on.
 func (s *service) reserves(change func(*ledger.AttemptCharged)) {
 	s.Mu.Lock()
@@ -329,16 +336,18 @@ func TestKilledWhileItWitnesses(t *testing.T) {
 		}
 		name := fmt.Sprintf("user-%d", n)
 		p := s.process(name)
-		arrived := len(s.Arrived)
 		killed := p.run(n, func(int) {})
 		st := must(open(t, client.Config{Dir: p.dir, Offline: true}).Status())(t)
-		if sent := len(s.Arrived) > arrived; (sent || st.NanoRho > 0) && (st.Ledger == nil || st.Ledger.Size != honest.Size()) {
+		s.Mu.Lock()
+		_, sent := s.Arrived[name+" taste 1 1"]
+		s.Mu.Unlock()
+		if (sent || st.NanoRho > 0) && (st.Ledger == nil || st.Ledger.Size != honest.Size()) {
 			t.Fatalf("killed before step %d: sent: %v, %+v", n, sent, st)
 		}
 		if !killed {
 			break
 		}
-		s.Ledger = other
+		s.shows(other)
 		if st.Ledger != nil {
 			remembered++
 			d := open(t, s.config(p.dir, name))
@@ -349,7 +358,7 @@ func TestKilledWhileItWitnesses(t *testing.T) {
 		} else {
 			forgot++
 		}
-		s.Ledger = honest
+		s.shows(honest)
 	}
 	if remembered < 3 || forgot < 1 {
 		t.Errorf("killed %d times before it was remembered, and %d times after", forgot, remembered)

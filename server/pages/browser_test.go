@@ -1,9 +1,15 @@
 package pages_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,6 +26,7 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"gonum.org/v1/plot/font/liberation"
 )
 
 var update = flag.Bool("update", false, "write the screenshots")
@@ -54,6 +61,9 @@ func openBrowser(t *testing.T, n *node) *tab {
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 		chromedp.ExecPath(binary), chromedp.IgnoreCertErrors, chromedp.WindowSize(1200, 900),
 		chromedp.Flag("force-color-profile", "srgb"), chromedp.Flag("hide-scrollbars", true), chromedp.Flag("font-render-hinting", "none"))
+	if *update {
+		options = append(options, chromedp.Env("FONTCONFIG_FILE="+typefaces(t)))
+	}
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
@@ -161,11 +171,85 @@ func (b *tab) dark(on bool) {
 }
 
 // picture is the upper part of the page, 1200 pixels wide.
-func (b *tab) picture(name string, height float64) {
+func (b *tab) picture(name string, height int64) {
 	b.t.Helper()
-	b.do(chromedp.EmulateViewport(1200, int64(height)))
+	b.do(chromedp.EmulateViewport(1200, height))
 	shot := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{})
-	must(b.t, os.WriteFile(filepath.Join("screenshots", name+".png"), shot.Data, 0o644))
+	full, err := png.Decode(bytes.NewReader(shot.Data))
+	must(b.t, err)
+	var small bytes.Buffer
+	must(b.t, (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&small, fewColours(full)))
+	must(b.t, os.WriteFile(filepath.Join("screenshots", name+".png"), small.Bytes(), 0o644))
+}
+
+// fewColours keeps the colours that most of a picture is in, and some that are unlike all
+// of those, so that its file is small.
+func fewColours(full image.Image) image.Image {
+	const most, unlike = 192, 64
+	area := full.Bounds()
+	count := map[color.RGBA]int{}
+	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(full.At(x, y)).(color.RGBA) }
+	for y := range area.Dy() {
+		for x := range area.Dx() {
+			count[at(x, y)]++
+		}
+	}
+	all := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
+		return cmp.Or(count[b]-count[a], int(a.R)-int(b.R), int(a.G)-int(b.G), int(a.B)-int(b.B))
+	})
+	var palette color.Palette
+	for _, c := range all[:min(len(all), most)] {
+		palette = append(palette, c)
+	}
+	distance := func(a, b color.RGBA) int {
+		r, g, bl := int(a.R)-int(b.R), int(a.G)-int(b.G), int(a.B)-int(b.B)
+		return r*r + g*g + bl*bl
+	}
+	for rest := all[len(palette):]; len(palette) < min(len(all), most+unlike); {
+		farthest, far := color.RGBA{}, -1
+		for _, c := range rest {
+			nearest := distance(c, palette[palette.Index(c)].(color.RGBA))
+			if nearest > far {
+				farthest, far = c, nearest
+			}
+		}
+		palette = append(palette, farthest)
+	}
+	index := map[color.RGBA]uint8{}
+	few := image.NewPaletted(area, palette)
+	for y := range area.Dy() {
+		for x := range area.Dx() {
+			c := at(x, y)
+			i, known := index[c]
+			if !known {
+				i = uint8(palette.Index(c))
+				index[c] = i
+			}
+			few.SetColorIndex(x, y, i)
+		}
+	}
+	return few
+}
+
+// typefaces makes a configuration of fonts for a browser: those that figures are measured
+// with, whatever the machine has.
+func typefaces(t *testing.T) (file string) {
+	t.Helper()
+	dir := t.TempDir()
+	for i, face := range liberation.Collection() {
+		var b bytes.Buffer
+		_, err := face.Face.WriteSourceTo(nil, &b)
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.ttf", i)), b.Bytes(), 0o644))
+	}
+	alias := func(family, prefer string) string {
+		return `<match target="pattern"><test name="family"><string>` + family + `</string></test><edit name="family" mode="prepend" binding="strong"><string>` + prefer + `</string></edit></match>`
+	}
+	file = filepath.Join(dir, "fonts.conf")
+	must(t, os.WriteFile(file, []byte(`<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>
+<include ignore_missing="yes">/etc/fonts/fonts.conf</include><dir>`+dir+`</dir>`+
+		alias("sans-serif", "Liberation Sans")+alias("system-ui", "Liberation Sans")+alias("monospace", "Liberation Mono")+`</fontconfig>`), 0o644))
+	return file
 }
 
 // TestScreenshots writes the pictures that README.md shows, with -update.
@@ -173,17 +257,19 @@ func TestScreenshots(t *testing.T) {
 	if !*update {
 		t.Skip("without -update")
 	}
-	b := openBrowser(t, serve(t))
+	n := serve(t)
+	n.collectForAWhile(t)
+	b := openBrowser(t, n)
 	b.enter()
 	must(t, os.MkdirAll("screenshots", 0o755))
 	for _, p := range []struct {
 		path, name string
-		height     float64
-	}{{"/audit", "audit", 2600}, {"/operate", "operate", 1300}, {"/jobs/films", "job", 1500}} {
+		height     int64
+	}{{"/audit/films", "audit", 1640}, {"/operate", "operate", 1240}, {"/jobs/films", "job", 1000}} {
 		b.open(p.path)
 		b.picture(p.name, p.height)
 	}
 	b.dark(true)
 	b.open("/audit/films")
-	b.picture("audit-dark", 1500)
+	b.picture("audit-dark", 1640)
 }

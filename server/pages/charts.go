@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -17,7 +18,7 @@ import (
 // nothing is told by colour alone.
 var (
 	released   = figure.Look{Paint: figure.Blue, Glyph: draw.CircleGlyph{}}
-	failed     = figure.Look{Paint: figure.Vermilion, Glyph: draw.CrossGlyph{}}
+	failed     = figure.Look{Paint: figure.Vermilion, Glyph: figure.Cross{}}
 	replaceOne = figure.Look{Paint: figure.Green, Glyph: draw.PyramidGlyph{}}
 	clip       = figure.Look{Paint: figure.Orange, Glyph: draw.BoxGlyph{}}
 	limit      = figure.Look{Paint: figure.Muted, Dashes: []vg.Length{5, 3}}
@@ -25,8 +26,8 @@ var (
 
 // Figures stand beside each other where there is room, and are read on a telephone.
 const (
-	chartWidth  = 330 * vg.Length(1)
-	chartHeight = 170 * vg.Length(1)
+	chartWidth  = vg.Length(275)
+	chartHeight = vg.Length(150)
 	// mostPoints of a line that are drawn, and mostMarkers up to which each has one.
 	mostPoints  = 400
 	mostMarkers = 60
@@ -39,7 +40,7 @@ func drawAll(figures ...*figure.Figure) ([]drawn, error) {
 		if f == nil {
 			continue
 		}
-		f.Width, f.Height, f.Untitled = chartWidth, chartHeight, true
+		f.Width, f.Height, f.Untitled = cmp.Or(f.Width, chartWidth), chartHeight, true
 		svg, err := f.Inline()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
@@ -97,6 +98,9 @@ func chart(f *figure.Figure, lines []series, most *bound, crosses *series) *figu
 		}
 	}
 	for i, s := range all {
+		if len(all) == 1 && most == nil {
+			break // the title says what it is
+		}
 		e := figure.Entry{Text: s.text, Marker: s.look.Marker(2.8)}
 		if i < len(lines) {
 			e.Line = s.look.Line(1.4)

@@ -199,7 +199,8 @@ func sumOf(m *rounds.Machine, spec *rounds.Spec, round int, data []local.Samples
 	return rounds.BlobOf(aggregation.Pack(nil, sum, spec.Width()))
 }
 
-// node is a node with that history, and its pages on a port.
+// node is a node with that history, and its pages on a port. It says that it has two
+// others beside it.
 type node struct {
 	*solo.Node
 	pages     *pages.Pages
@@ -252,6 +253,48 @@ func serve(t *testing.T) *node {
 		must(t, <-done)
 	})
 	return n
+}
+
+// Members are this node, and two that are not there.
+func (n *node) Members(context.Context) ([]replication.Member, error) {
+	var applied uint64
+	n.View(func(_ *rounds.Machine, index uint64) { applied = index })
+	member := func(name string, applied uint64) replication.Member {
+		return replication.Member{
+			Name: name, Address: name + ".example.org:7301", APIAddress: name + ".example.org:7300", Version: "0.3.0",
+			Voter: true, Leader: name == "n1", Reachable: true, Applied: applied, Term: 3,
+		}
+	}
+	members := []replication.Member{member("n1", applied), member("n2", applied), member("n3", applied-3)}
+	members[2].NotReady = []string{"log: catching up"}
+	return members, nil
+}
+
+// collectForAWhile lets a quarter of an hour pass, in which the open round collects.
+func (n *node) collectForAWhile(t *testing.T) {
+	t.Helper()
+	spec, _ := n.job(films)
+	src := rand.New(rand.NewPCG(seed, 1))
+	now := time.Now()
+	at := 412 // users that are in already
+	for back := 14 * time.Minute; back >= 0; back -= 10 * time.Second {
+		n.pages.Observe(now.Add(-back))
+		more := src.IntN(3 + int(back/time.Minute))
+		if at+more >= users-120 {
+			continue
+		}
+		if more > 0 {
+			zeros := aggregation.Pack(nil, make([]int64, spec.Releases[9].Length), spec.Width())
+			n.Do(t, rounds.Collect{Job: films, Round: 10, Attempt: 1, Members: ids(at + more)[at:], Sum: rounds.BlobOf(zeros)})
+			at += more
+		}
+	}
+}
+
+// job is a job as applied.
+func (n *node) job(name string) (spec *rounds.Spec, v rounds.JobView) {
+	n.View(func(m *rounds.Machine, _ uint64) { v, _ = m.Job(name) })
+	return v.Spec, v
 }
 
 func must(t *testing.T, err error) {

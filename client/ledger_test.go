@@ -430,3 +430,37 @@ func TestCompare(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestCompareWithLiar: a server that shows each checkpoint the history that it belongs to
+// says so itself.
+func TestCompareWithLiar(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	ann, eve := open(t, s.config(t.TempDir(), "ann")), open(t, s.config(t.TempDir(), "eve"))
+	s.Fork("eve")
+	if _, err := eve.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	theirs := must(eve.Status())(t).Ledger
+	s.Begin("taste")
+	want(t, syncOne(t, ann), client.Contributed)
+	other := s.Shown["eve"]
+	s.answers(func(out *undertonev1.PollResponse) {
+		if s.Seen == uint64(theirs.Size) {
+			out.Ledger = must(other.Show(s.Seen))(t)
+		}
+	})
+	if err := ann.Compare(t.Context(), []byte(theirs.Note)); !errors.Is(err, client.ErrTwoHistories) {
+		t.Fatal(err)
+	}
+	st := must(ann.Status())(t).Ledger
+	if key := must(ledger.ParseKey(st.Key))(t); must(ledger.OpenCheckpoint([]byte(st.Fork.Note), key))(t).Size != st.Size {
+		t.Errorf("%+v", st.Fork)
+	}
+	// If they were never of one size there would be no verdict, and no peace.
+	bob := open(t, s.config(t.TempDir(), "bob"))
+	other.Append(&ledger.Failed{Job: "taste"}, 0)
+	if err := bob.Compare(t.Context(), []byte(theirs.Note)); !errors.Is(err, client.ErrUnavailable) {
+		t.Error(err)
+	}
+}

@@ -62,7 +62,7 @@ func checks(tb testing.TB, records, rotations int) (out []check) {
 		if n := l.Size(); n < int64(records-rotations) && (n&(n-1) == 0 || n%5000 == 0 || n == int64(records-rotations-1)) {
 			signed, err := l.Note()
 			must(err)
-			seen[n] = &witnessed{Key: first, Note: signed}
+			seen[n] = &witnessed{Keys: []string{first}, Note: signed}
 			must(seen[n].open())
 		}
 	}

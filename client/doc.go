@@ -25,6 +25,12 @@
 //     was announced, no version is ever followed by a lower one, and what was
 //     seen once of a job never changes, or the device takes no further part in
 //     it (ErrTwoHistories).
+//   - It contributes to an attempt only once the servers' ledger (package ledger) has
+//     it: reserved and charged as its specification says, for the model that it
+//     computes from. It follows one ledger under one line of keys, remembers the last
+//     checkpoint before it sends anything under it, and what it remembers every later
+//     one must extend: otherwise it keeps the two as evidence, and takes no part in
+//     anything of these servers any more.
 //   - Predict uses a personal model with the released model that it was fitted
 //     to, never with another.
 //   - Whether a device has samples, and whether they are usable, shows in
@@ -48,6 +54,33 @@
 //     receives it adds it. A device takes part only if Config.Trust says so.
 //
 // Status shows, job by job, the mode and the n_min that were relied on.
+//
+// # What a ledger shows it
+//
+// Take a contribution that a device sent, and the checkpoint that it had seen. The
+// attempt's charge is under that checkpoint, and so are all charges before it: whoever
+// verifies a log with that root counts them. The log cannot lose any: a checkpoint
+// that the device accepts later extends this one, by a proof that fails for any other
+// log unless SHA-256 collides. So what was spent on this device is in every history
+// that it will ever accept, and a model's announcement with it: the State of an attempt
+// is the digest of the release before it.
+//
+// What a single device cannot see:
+//
+//   - Whether all are shown the same log. Two logs that are each shown to half of
+//     the devices satisfy both halves. They cannot be joined again, as neither
+//     extends the other; and they are found by the first two who compare: Compare,
+//     and undertone-agent's checkpoint and compare, are for that, and an auditor
+//     verifies a bundle against a device's note.
+//   - What the other records say: it does not download them. Sums, charges of other
+//     jobs and releases are for ledger.Verify. Of its own job it checks that no less
+//     is spent than it was charged itself, and no more than the budget.
+//   - That a smaller log is false: it may come from a server that lags behind. It is
+//     not relied on, and asked for again (ErrBackwards).
+//   - The first key, if none is pinned: Config.LedgerKey.
+//
+// TAMPERING.md lists what servers can try, and what the device says. A check of a ledger
+// of 100,000 records takes less than 2 KB of an answer (BenchmarkCheck).
 //
 // # Policy
 //

@@ -107,7 +107,8 @@ func (e *RefusedError) Unwrap() error {
 	case undertonev1.Reason_REASON_FORBIDDEN:
 		return ErrForbidden
 	case undertonev1.Reason_REASON_RATE_LIMITED, undertonev1.Reason_REASON_OVERLOADED, undertonev1.Reason_REASON_NO_LEADER,
-		undertonev1.Reason_REASON_BEHIND, undertonev1.Reason_REASON_DIVERGED, undertonev1.Reason_REASON_CORRUPT:
+		undertonev1.Reason_REASON_BEHIND, undertonev1.Reason_REASON_DIVERGED, undertonev1.Reason_REASON_CORRUPT,
+		undertonev1.Reason_REASON_NO_KEY:
 		return ErrUnavailable
 	}
 	return ErrRejected

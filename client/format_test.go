@@ -48,7 +48,7 @@ var (
 	exampleWitness = func() *record {
 		r := exampleRecord.clone()
 		r.Ledger = &witnessed{
-			Key: publicKey, Pin: publicKey, Note: signedNote(9, filled(6)),
+			Keys: []string{otherKey, publicKey}, Pinned: true, Note: signedNote(9, filled(6)),
 			Fork: &fork{Server: "node-1:7300", Key: publicKey, Note: signedNote(12, filled(7)), Proof: ledger.Proof{ledger.Digest(filled(8))}},
 		}
 		if err := r.Ledger.open(); err != nil {
@@ -64,6 +64,7 @@ var (
 const (
 	secretKey = "PRIVATE+KEY+example.com/ledger+33c09b0a+AWpGjgZpm3Okq8Jty/4y02+7JOPTtbVkYlaITra4toxq"
 	publicKey = "example.com/ledger+33c09b0a+Aa+Pppl/NhLXb+cR0u1JaFle51ggxQO1NaeVjT2dAV8X"
+	otherKey  = "example.com/ledger+e87d2961+AWwuSple3Vq2WmxSkO4A7ABC0ooG1SEPmU16/SzuzW8b"
 )
 
 func signedNote(size int64, root digest) []byte {

@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
+	"strings"
 
 	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -13,24 +16,28 @@ import (
 // witnessed is the servers' ledger as this device last saw it, which every later
 // answer must extend.
 type witnessed struct {
-	Key string `json:"key"` // public, that signed Note
-	// Pin is the Config.LedgerKey that led to Key; empty: the first key was trusted
-	// unseen.
-	Pin  string `json:"pin,omitempty"`
-	Note []byte `json:"note"`
+	// Keys are public: those that were trusted, each of which led to the next, and the
+	// last of which signed Note.
+	Keys []string `json:"keys"`
+	// Pinned says that a Config.LedgerKey is among them; otherwise the first one that
+	// was shown is trusted.
+	Pinned bool   `json:"pinned"`
+	Note   []byte `json:"note"`
 	// Fork ends all dealings with these servers.
 	Fork *fork `json:"fork,omitempty"`
 
 	checkpoint ledger.Checkpoint // that Note signs
 }
 
-// fork is the evidence that there are two histories: a checkpoint that the ledger's
-// key signed, and that was not shown to extend the one witnessed.
+// fork is the evidence that there are two histories: another checkpoint that the
+// ledger's key signed, and no proof that the longer one extends the shorter.
 type fork struct {
 	Server string       `json:"server"`
 	Key    string       `json:"key"` // public, that signed Note
 	Note   []byte       `json:"note"`
 	Proof  ledger.Proof `json:"proof"` // that failed
+
+	checkpoint ledger.Checkpoint // that Note signs
 }
 
 const (
@@ -42,8 +49,11 @@ const (
 
 // open checks what was read from disk, and reads the checkpoint.
 func (w *witnessed) open() (err error) {
-	if w.checkpoint, err = openCheckpoint(w.Note, w.Key); err == nil && w.Fork != nil {
-		_, err = openCheckpoint(w.Fork.Note, w.Fork.Key)
+	if len(w.Keys) == 0 {
+		return ledger.ErrSignature
+	}
+	if w.checkpoint, err = openCheckpoint(w.Note, w.key()); err == nil && w.Fork != nil {
+		w.Fork.checkpoint, err = openCheckpoint(w.Fork.Note, w.Fork.Key)
 	}
 	return err
 }
@@ -54,6 +64,14 @@ func openCheckpoint(note []byte, key string) (ledger.Checkpoint, error) {
 		return ledger.Checkpoint{}, err
 	}
 	return ledger.OpenCheckpoint(note, verifier)
+}
+
+// key is the one that signs now; w may be nil.
+func (w *witnessed) key() string {
+	if w == nil || len(w.Keys) == 0 {
+		return ""
+	}
+	return w.Keys[len(w.Keys)-1]
 }
 
 // size is the number of records witnessed; w may be nil.
@@ -80,12 +98,14 @@ type LedgerStatus struct {
 }
 
 // Fork is a checkpoint that the ledger's key signed, and that a server did not show to
-// extend the one seen before.
+// be of the same ledger as the one seen before.
 type Fork struct {
-	Server string       `json:"server"` // its address
-	Key    string       `json:"key"`    // public, that signed it
-	Note   string       `json:"note"`
-	Proof  ledger.Proof `json:"proof"` // that it extends the one seen before, which it does not prove
+	Server string `json:"server"` // its address
+	Key    string `json:"key"`    // public, that signed it
+	Note   string `json:"note"`
+	// Proof is what the server gave: it does not prove that the longer extends the
+	// shorter.
+	Proof ledger.Proof `json:"proof"`
 }
 
 // status is for Status; w may be nil.
@@ -95,7 +115,7 @@ func (w *witnessed) status() *LedgerStatus {
 	}
 	s := &LedgerStatus{
 		Origin: w.checkpoint.Origin, Size: w.checkpoint.Size, Root: w.checkpoint.Root,
-		Key: w.Key, Pinned: w.Pin != "", Note: string(w.Note),
+		Key: w.key(), Pinned: w.Pinned, Note: string(w.Note),
 	}
 	if f := w.Fork; f != nil {
 		s.Fork = &Fork{f.Server, f.Key, string(f.Note), f.Proof}
@@ -108,8 +128,8 @@ func (w *witnessed) forked() error {
 	if w == nil || w.Fork == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %s signed a ledger that does not extend the %d records seen before; the device keeps the evidence, and sends nothing more",
-		ErrTwoHistories, w.Fork.Server, w.checkpoint.Size)
+	return fmt.Errorf("%w: by %s, that of %d records and that of %d, both signed, are not shown to be of one ledger; the device keeps the evidence, and sends nothing more",
+		ErrTwoHistories, w.Fork.Server, w.checkpoint.Size, w.Fork.checkpoint.Size)
 }
 
 // follow holds what a server shows of the ledger against what was witnessed (nil:
@@ -120,7 +140,7 @@ func (w *witnessed) forked() error {
 // witnessed, with the evidence.
 func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witnessed, error) {
 	if len(shown.GetCheckpoint()) == 0 {
-		return nil, fmt.Errorf("%w: %w: it shows none", ErrUnavailable, ErrLedger)
+		return nil, fmt.Errorf("%w: %w: none is shown", ErrUnavailable, ErrLedger)
 	}
 	proof, ok := digests(shown.GetConsistency())
 	if !ok || len(shown.GetCheckpoint()) > largestNote {
@@ -129,27 +149,31 @@ func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witn
 	if w == nil {
 		w = new(witnessed)
 	}
-	next := &witnessed{Pin: w.Pin, Note: shown.GetCheckpoint()}
-	var err error
-	if next.Key, next.checkpoint, err = signer(shown, cmp.Or(w.Key, pin, shown.GetKey())); err != nil {
+	next := &witnessed{Keys: w.Keys, Pinned: w.Pinned || pin != "", Note: shown.GetCheckpoint()}
+	key, checkpoint, err := signer(shown, cmp.Or(w.key(), pin, strings.TrimSpace(shown.GetKey())))
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLedger, err)
 	}
-	if pin != "" && pin != w.Pin {
-		// Key was followed from somewhere else: the key that is pinned now must
-		// lead to the same.
+	next.checkpoint = checkpoint
+	if key != w.key() {
+		next.Keys = append(slices.Clip(next.Keys), key)
+	}
+	if pin != "" && !slices.Contains(next.Keys, pin) {
+		// Either it was the first to be trusted, or it must lead to the same key as
+		// what was.
 		if _, _, err := signer(shown, pin); err != nil {
 			return nil, fmt.Errorf("%w: the key that is pinned: %w", ErrLedger, err)
 		}
-		next.Pin = pin
+		next.Keys = slices.Insert(slices.Clone(next.Keys), 0, pin)
 	}
 	switch err := w.checkpoint.Follow(next.checkpoint, proof); {
 	case errors.Is(err, ledger.ErrTruncated):
 		return nil, fmt.Errorf("%w: %w: %d records of the ledger, after %d", ErrUnavailable, ErrBackwards, next.checkpoint.Size, w.checkpoint.Size)
 	case err != nil:
 		forked := *w
-		forked.Fork = &fork{Server: server, Key: next.Key, Note: next.Note, Proof: proof}
+		forked.Fork = &fork{Server: server, Key: key, Note: next.Note, Proof: proof, checkpoint: next.checkpoint}
 		return &forked, forked.forked()
-	case next.checkpoint == w.checkpoint && next.Key == w.Key && next.Pin == w.Pin:
+	case next.checkpoint == w.checkpoint && slices.Equal(next.Keys, w.Keys) && next.Pinned == w.Pinned:
 		return w, nil
 	}
 	return next, nil
@@ -190,10 +214,11 @@ func signer(shown *undertonev1.Ledger, trusted string) (key string, c ledger.Che
 func (w *witnessed) reserves(work *undertonev1.Work, spec *jobSpec, own accounting.NanoRho) error {
 	proof, ok := digests(work.GetReservation().GetProof())
 	record := work.GetReservation().GetRecord()
-	if !ok || len(record) == 0 {
-		return fmt.Errorf("%w: none is shown", ErrReservation)
+	index := work.GetReservation().GetIndex()
+	if !ok || len(record) == 0 || index > math.MaxInt64 {
+		return fmt.Errorf("%w: no record with its proof is shown", ErrReservation)
 	}
-	if err := w.checkpoint.Includes(record, int64(work.GetReservation().GetIndex()), proof); err != nil {
+	if err := w.checkpoint.Includes(record, int64(index), proof); err != nil {
 		return fmt.Errorf("%w: %w", ErrReservation, err)
 	}
 	e, err := ledger.Decode(record)
@@ -202,7 +227,7 @@ func (w *witnessed) reserves(work *undertonev1.Work, spec *jobSpec, own accounti
 	}
 	r, ok := e.(*ledger.AttemptCharged)
 	if !ok {
-		return fmt.Errorf("%w: record %d is of another kind", ErrReservation, work.GetReservation().GetIndex())
+		return fmt.Errorf("%w: record %d is of another kind", ErrReservation, index)
 	}
 	offered := attemptKey{work.GetJob(), int(work.GetRound()), int(work.GetAttempt())}
 	charge := spec.Releases[offered.round-1].Charge

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,202 +38,18 @@ func (s *service) answers(change func(out *undertonev1.PollResponse)) {
 	}
 }
 
+// shows has everybody shown a ledger from now on.
+func (s *service) shows(l *contract.Ledger) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Ledger = l
+}
+
 // reserves has every attempt's record changed that is opened from now on.
 func (s *service) reserves(change func(*ledger.AttemptCharged)) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	s.Reserve = change
-}
-
-// TestTampering: what a server may do to its ledger, and what a device says to it. Each
-// device took part in one attempt, which failed, before it is shown the next one with
-// what is forged. It neither draws nor sends anything.
-func TestTampering(t *testing.T) {
-	work := func(change func(*undertonev1.Work)) func(*testing.T, *service) {
-		return func(_ *testing.T, s *service) {
-			s.answers(func(out *undertonev1.PollResponse) {
-				for _, w := range out.GetWork() {
-					change(w)
-				}
-			})
-		}
-	}
-	rotated := func(endorsed ...bool) func(*testing.T, *service) {
-		return func(t *testing.T, s *service) {
-			s.Ledger = must(s.Ledger.First(s.Ledger.Size()))(t)
-			for _, e := range endorsed {
-				if err := s.Ledger.Rotate(e); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
-	shown := func(change func(*undertonev1.Ledger)) func(*testing.T, *service) {
-		return func(_ *testing.T, s *service) {
-			s.answers(func(out *undertonev1.PollResponse) { change(out.GetLedger()) })
-		}
-	}
-	charged := func(change func(*ledger.AttemptCharged)) func(*testing.T, *service) {
-		return func(_ *testing.T, s *service) { s.reserves(change) }
-	}
-	flip := func(b []byte) { b[len(b)/2] ^= 4 }
-	for name, c := range map[string]struct {
-		forge   func(*testing.T, *service) // before the second attempt is opened
-		want    error
-		message string
-		sync    bool // the error is that of Sync, not of the job
-	}{
-		// The ledger.
-		"no ledger": {func(_ *testing.T, s *service) { s.Ledger = nil },
-			client.ErrLedger, "no ledger to rely on: it shows none", true},
-		"a flipped bit in the signature": {shown(func(l *undertonev1.Ledger) { c := l.GetCheckpoint(); c[len(c)-8] ^= 4 }),
-			client.ErrLedger, "not signed with the log's key", true},
-		"a flipped bit in the size": {shown(func(l *undertonev1.Ledger) {
-			c := l.GetCheckpoint()
-			c[strings.IndexByte(string(c), '\n')+1] ^= 1
-		}), client.ErrLedger, "not signed with the log's key", true},
-		"a flipped bit in the root": {shown(func(l *undertonev1.Ledger) { flip(l.GetCheckpoint()[:len("test.example/ledger\n5\n")+20]) }),
-			client.ErrLedger, "not signed with the log's key", true},
-		"a note that is too large": {shown(func(l *undertonev1.Ledger) { l.Checkpoint = append(l.Checkpoint, make([]byte, 1<<16)...) }),
-			client.ErrLedger, "it is malformed", true},
-		"a proof that is too long": {shown(func(l *undertonev1.Ledger) { l.Consistency = slices.Repeat(l.Consistency, 200) }),
-			client.ErrLedger, "it is malformed", true},
-		"a hash of another length": {shown(func(l *undertonev1.Ledger) { l.Consistency[0] = l.Consistency[0][1:] }),
-			client.ErrLedger, "it is malformed", true},
-		"signed with another key": {func(t *testing.T, s *service) {
-			other := must(contract.NewLedger())(t)
-			for _, record := range s.Ledger.Records()[1:] {
-				other.Append(must(ledger.Decode(record))(t), 0)
-			}
-			s.Ledger = other
-		}, client.ErrLedger, "not signed with the log's key", true},
-		"rotated without the old key": {rotated(false),
-			client.ErrLedger, "not signed with the log's key", true},
-		"rotated, and the second rotation not endorsed": {rotated(true, false),
-			client.ErrLedger, "no endorsement by the one before", true},
-		"a rotation that is none": {func(t *testing.T, s *service) {
-			rotated(true)(t, s)
-			shown(func(l *undertonev1.Ledger) { l.Rotations[0] = s.Ledger.Records()[0] })(t, s)
-		}, client.ErrLedger, "no record of a rotation", true},
-		"truncated": {func(t *testing.T, s *service) {
-			short := must(s.Ledger.First(s.Ledger.Size() - 2))(t)
-			s.answers(func(out *undertonev1.PollResponse) { out.Ledger = must(short.Show(0))(t) })
-		}, client.ErrBackwards, "2 records of the ledger, after 4", true},
-		"an old checkpoint again": {func(t *testing.T, s *service) {
-			old := must(s.Ledger.Show(0))(t)
-			s.answers(func(out *undertonev1.PollResponse) { out.Ledger = old })
-		}, client.ErrReservation, "", false},
-		"truncated, and grown again": {func(t *testing.T, s *service) {
-			s.Ledger = must(s.Ledger.First(s.Ledger.Size() - 1))(t)
-			s.Ledger.Append(&ledger.Failed{Job: "taste", Round: 1, Attempt: 1, Why: "another reason"}, 0)
-		}, client.ErrTwoHistories, "does not extend the 4 records seen before", true},
-		"a record changed": {func(t *testing.T, s *service) {
-			records := s.Ledger.Records()
-			s.Ledger = must(s.Ledger.First(2))(t)
-			c := must(ledger.Decode(records[2]))(t).(*ledger.AttemptCharged)
-			c.Charge--
-			s.Ledger.Append(c, 0)
-			s.Ledger.Append(must(ledger.Decode(records[3]))(t), 0)
-		}, client.ErrTwoHistories, "does not extend the 4 records seen before", true},
-		"a record dropped": {func(t *testing.T, s *service) {
-			records := s.Ledger.Records()
-			s.Ledger = must(s.Ledger.First(2))(t)
-			s.Ledger.Append(must(ledger.Decode(records[3]))(t), 0)
-		}, client.ErrTwoHistories, "does not extend the 4 records seen before", true},
-		"a flipped bit in the proof": {shown(func(l *undertonev1.Ledger) { flip(l.GetConsistency()[0]) }),
-			client.ErrTwoHistories, "does not extend the 4 records seen before", true},
-		"a proof left out": {shown(func(l *undertonev1.Ledger) { l.Consistency = nil }),
-			client.ErrTwoHistories, "does not extend the 4 records seen before", true},
-
-		// The reservation.
-		"no reservation": {work(func(w *undertonev1.Work) { w.Reservation = nil }),
-			client.ErrReservation, "none is shown", false},
-		"a flipped bit in the reservation": {work(func(w *undertonev1.Work) { flip(w.GetReservation().GetRecord()) }),
-			client.ErrReservation, "record 4 is another one", false},
-		"a flipped bit in its proof": {work(func(w *undertonev1.Work) { flip(w.GetReservation().GetProof()[0]) }),
-			client.ErrReservation, "record 4 is another one", false},
-		"a reservation that is malformed": {work(func(w *undertonev1.Work) { w.Reservation.Proof[0] = nil }),
-			client.ErrReservation, "none is shown", false},
-		"a reservation out of the ledger": {work(func(w *undertonev1.Work) { w.Reservation.Index = 1 << 63 }),
-			client.ErrReservation, "is not in the log", false},
-		"another kind of record": {func(t *testing.T, s *service) {
-			s.answers(func(out *undertonev1.PollResponse) {
-				out.Work[0].Reservation = must(s.Ledger.Reservation(1))(t)
-			})
-		}, client.ErrReservation, "record 1 is of another kind", false},
-		"the reservation of the attempt before": {func(t *testing.T, s *service) {
-			s.answers(func(out *undertonev1.PollResponse) {
-				out.Work[0].Reservation = must(s.Ledger.Reservation(2))(t)
-			})
-		}, client.ErrReservation, "it is that of taste round 1 attempt 1", false},
-		"of another job": {charged(func(c *ledger.AttemptCharged) { c.Job = "weather" }),
-			client.ErrReservation, "it is that of weather round 1 attempt 2", false},
-		"of another round": {charged(func(c *ledger.AttemptCharged) { c.Round = 2 }),
-			client.ErrReservation, "it is that of taste round 2 attempt 2", false},
-		"of another specification": {charged(func(c *ledger.AttemptCharged) { c.Specification[0] ^= 1 }),
-			client.ErrReservation, "it is that of the specification", false},
-		"of another state": {charged(func(c *ledger.AttemptCharged) { c.State[0] ^= 1 }),
-			client.ErrReservation, "it is that of the model", false},
-		"an understated charge": {charged(func(c *ledger.AttemptCharged) { c.Charge-- }),
-			client.ErrReservation, "and the specification", false},
-		"an overstated charge": {charged(func(c *ledger.AttemptCharged) { c.Charge++ }),
-			client.ErrReservation, "and the specification", false},
-		"spending understated": {charged(func(c *ledger.AttemptCharged) { c.Spent-- }),
-			client.ErrReservation, "this device alone was charged", false},
-		"spending refunded": {charged(func(c *ledger.AttemptCharged) { c.Spent -= c.Charge }),
-			client.ErrReservation, "this device alone was charged", false},
-		"spending beyond the budget": {charged(func(c *ledger.AttemptCharged) { c.Spent = 1e15 + 1 }),
-			client.ErrBudget, "beyond the job's own budget", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newService(t, 1)
-			s.Create(parameters(), terms("taste"))
-			s.Begin("taste")
-			c0 := s.config(t.TempDir(), "ann")
-			c0.Patience = 50 * time.Millisecond
-			d := open(t, c0)
-			want(t, syncOne(t, d), client.Contributed)
-			s.Fail("taste")
-			if _, err := d.Sync(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			before, honest := onlyJob(t, d), s.Ledger
-			c.forge(t, s)
-			s.Begin("taste")
-			got, err := d.Sync(t.Context())
-			if c.sync {
-				if err == nil {
-					t.Fatalf("%+v", got)
-				}
-			} else {
-				if err != nil {
-					t.Fatal(err)
-				}
-				err = got.Jobs[0].Err
-				if got.Jobs[0].Charge != 0 || got.Jobs[0].Round != 1 || got.Jobs[0].Attempt != 2 {
-					t.Errorf("%+v", got.Jobs[0])
-				}
-			}
-			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.message) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("%v", err)
-			}
-			t.Log(err)
-			if after := onlyJob(t, d); after != before || len(s.Arrived) != 1 {
-				t.Errorf("%+v, and was %+v; %d contributions", after, before, len(s.Arrived))
-			}
-
-			// What is not for good is over once the servers are honest again.
-			s.answers(nil)
-			s.reserves(nil)
-			s.Ledger = honest
-			s.Begin("taste")
-			if got, err := d.Sync(t.Context()); c.want != client.ErrTwoHistories {
-				want(t, got.Jobs[0], client.Contributed)
-			} else if !errors.Is(err, c.want) || len(s.Arrived) != 1 {
-				t.Errorf("%v, %d contributions", err, len(s.Arrived))
-			}
-		})
-	}
 }
 
 // TestForkedHistory: two histories, each shown to half of the clients, keep both halves
@@ -521,16 +336,18 @@ func TestKilledWhileItWitnesses(t *testing.T) {
 		}
 		name := fmt.Sprintf("user-%d", n)
 		p := s.process(name)
-		arrived := len(s.Arrived)
 		killed := p.run(n, func(int) {})
 		st := must(open(t, client.Config{Dir: p.dir, Offline: true}).Status())(t)
-		if sent := len(s.Arrived) > arrived; (sent || st.NanoRho > 0) && (st.Ledger == nil || st.Ledger.Size != honest.Size()) {
+		s.Mu.Lock()
+		_, sent := s.Arrived[name+" taste 1 1"]
+		s.Mu.Unlock()
+		if (sent || st.NanoRho > 0) && (st.Ledger == nil || st.Ledger.Size != honest.Size()) {
 			t.Fatalf("killed before step %d: sent: %v, %+v", n, sent, st)
 		}
 		if !killed {
 			break
 		}
-		s.Ledger = other
+		s.shows(other)
 		if st.Ledger != nil {
 			remembered++
 			d := open(t, s.config(p.dir, name))
@@ -541,9 +358,75 @@ func TestKilledWhileItWitnesses(t *testing.T) {
 		} else {
 			forgot++
 		}
-		s.Ledger = honest
+		s.shows(honest)
 	}
 	if remembered < 3 || forgot < 1 {
 		t.Errorf("killed %d times before it was remembered, and %d times after", forgot, remembered)
+	}
+}
+
+// TestCompare: who keeps to one of two histories finds out from anybody's checkpoint of
+// the other, and from no checkpoint of its own.
+func TestCompare(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	note := func(d *client.Device) []byte { return []byte(must(d.Status())(t).Ledger.Note) }
+	ann, bob, eve := open(t, s.config(t.TempDir(), "ann")), open(t, s.config(t.TempDir(), "bob")), open(t, s.config(t.TempDir(), "eve"))
+	sync := func() {
+		t.Helper()
+		for _, d := range []*client.Device{ann, bob, eve} {
+			if _, err := d.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sync()
+	early := note(ann)
+	s.Begin("taste")
+	sync()
+	common := note(ann)
+	s.Fork("eve")
+	s.Fail("taste") // one more record
+	sync()
+	for name, theirs := range map[string][]byte{"an early one": early, "one before the fork": common, "bob's": note(bob), "her own": note(ann)} {
+		if err := ann.Compare(t.Context(), theirs); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A rotation later, and while the ledger grows.
+	if err := s.Ledger.Rotate(true); err != nil {
+		t.Fatal(err)
+	}
+	grown := 0
+	s.answers(func(*undertonev1.PollResponse) {
+		if grown++; grown < 4 {
+			s.Ledger.Append(&ledger.Failed{Job: "taste"}, 0)
+		}
+	})
+	if err := ann.Compare(t.Context(), note(ann)); err != nil {
+		t.Error(err)
+	}
+	s.answers(nil)
+
+	other := must(contract.NewLedger())(t)
+	for name, theirs := range map[string][]byte{"another ledger's": must(other.Note())(t), "nothing": nil, "text": []byte("none\n")} {
+		if err := bob.Compare(t.Context(), theirs); !errors.Is(err, client.ErrLedger) || errors.Is(err, client.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := open(t, client.Config{Dir: t.TempDir(), Offline: true}).Compare(t.Context(), common); !errors.Is(err, client.ErrClosed) {
+		t.Errorf("offline: %v", err)
+	}
+	theirs := note(eve)
+	for range 2 {
+		if err := bob.Compare(t.Context(), theirs); !errors.Is(err, client.ErrTwoHistories) {
+			t.Errorf("%v", err)
+		}
+	}
+	if st := must(bob.Status())(t).Ledger; st.Fork == nil || st.Fork.Note != string(theirs) {
+		t.Errorf("%+v", st)
+	}
+	if _, err := bob.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
+		t.Errorf("%v", err)
 	}
 }

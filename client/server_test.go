@@ -75,6 +75,11 @@ func TestServer(t *testing.T) {
 		if st := onlyJob(t, d); st.Attempts != releases || st.Counted != releases || uint64(st.NanoRho) != job.GetSpentNanoRho() || st.Model != releases {
 			t.Errorf("user %d: %+v", i, st)
 		}
+		// Of each round a reservation and a release, after the ledger's and the job's
+		// first records.
+		if st := must(d.Status())(t); st.Ledger == nil || st.Ledger.Size < int64(2+2*releases) || st.Ledger.Fork != nil {
+			t.Errorf("user %d: %+v", i, st.Ledger)
+		}
 		if _, err := d.Predict("taste", make([]float64, 6), nil); err != nil {
 			t.Error(err)
 		}

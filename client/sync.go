@@ -87,15 +87,22 @@ func (d *Device) sync(ctx context.Context, wait time.Duration) (*Summary, error)
 	if d.cfg.Offline {
 		return new(Summary), ErrClosed
 	}
-	d.turn.Lock()
-	defer d.turn.Unlock()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(d.open, func() { cancel(context.Cause(d.open)) })()
-
-	s := &syncing{d, ctx, map[string]*JobSummary{}}
+	s, end := d.begin(ctx)
+	defer end()
 	err := s.run(wait)
 	return s.summary(), err
+}
+
+// begin takes the turn, until end.
+func (d *Device) begin(ctx context.Context) (s *syncing, end func()) {
+	d.turn.Lock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(d.open, func() { cancel(context.Cause(d.open)) })
+	return &syncing{d, ctx, map[string]*JobSummary{}}, func() {
+		stop()
+		cancel(nil)
+		d.turn.Unlock()
+	}
 }
 
 // run fails where going on makes no sense.
@@ -119,7 +126,6 @@ func (s *syncing) run(wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	s.index = max(s.index, answer.GetIndex())
 	offered := map[attemptKey]bool{}
 	for _, w := range answer.GetWork() {
 		offered[attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}] = true
@@ -188,6 +194,9 @@ func (s *syncing) look(wait time.Duration) (*undertonev1.PollResponse, error) {
 		}
 		return err
 	})
+	if err == nil {
+		s.index = max(s.index, answer.GetIndex())
+	}
 	if seen != before.Ledger {
 		next := before.clone()
 		next.Ledger = seen

@@ -127,6 +127,15 @@ func newCluster(t testing.TB, n int) *cluster {
 
 func (c *cluster) form(change func(*server.Config)) {
 	c.t.Helper()
+	c.launch(change)
+	for i := range c.nodes {
+		c.waitReady(i)
+	}
+}
+
+// launch starts all nodes, to form a cluster.
+func (c *cluster) launch(change func(*server.Config)) {
+	c.t.Helper()
 	n := len(c.configs)
 	for i := range n {
 		config := &c.configs[i]
@@ -140,9 +149,6 @@ func (c *cluster) form(change func(*server.Config)) {
 			change(config)
 		}
 		c.start(i)
-	}
-	for i := range n {
-		c.waitReady(i)
 	}
 }
 
@@ -286,6 +292,21 @@ func (c *cluster) insist(call func(ctx context.Context, leader int) error) {
 	if c.t.Context().Err() == nil {
 		c.t.Errorf("still refused after a minute: %v", err)
 	}
+}
+
+// shows waits until the leader shows a job so.
+func (c *cluster) shows(job string, so func(*undertonev1.Job) bool) (shown *undertonev1.Job) {
+	c.t.Helper()
+	eventually(c.t, "job "+job+" is as it should be", func() bool {
+		leader := c.leading()
+		if leader < 0 {
+			return false
+		}
+		resp, err := c.operator(leader).GetJob(c.t.Context(), &undertonev1.GetJobRequest{Job: job})
+		shown = resp.GetJob()
+		return err == nil && so(shown)
+	})
+	return shown
 }
 
 // lead hands leadership to a node, until that has it.

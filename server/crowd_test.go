@@ -28,11 +28,12 @@ type participant struct {
 	rng     *rand.Rand
 	number  int
 	index   uint64 // the latest that it has seen
+	ledger  *witness
 }
 
 func (c *cluster) participant(k int) *participant {
 	c.t.Helper()
-	p := &participant{name: fmt.Sprint("client-", k), number: k, rng: rand.New(rand.NewPCG(uint64(k), 7))}
+	p := &participant{name: fmt.Sprint("client-", k), number: k, rng: rand.New(rand.NewPCG(uint64(k), 7)), ledger: newWitness()}
 	bearer, err := c.authority.Bearer(identity.Client, p.name)
 	must(c.t, err)
 	for i := range c.configs { // those to come too
@@ -41,14 +42,18 @@ func (c *cluster) participant(k int) *participant {
 	return p
 }
 
-// work waits for a round that it has not taken part in, at any node.
+// errLedger says that a node showed a ledger that does not prove what it should.
+var errLedger = errors.New("the ledger")
+
+// work waits for a round that it has not taken part in, at any node. Fails with
+// errLedger where the ledger does not go on from what was seen, or lacks the round.
 func (p *participant) work(ctx context.Context, after *undertonev1.Work) (*undertonev1.Work, error) {
 	req := &undertonev1.PollRequest{WaitMs: 1000}
 	if after != nil {
 		req.Known = []*undertonev1.Participation{{Job: after.Job, Round: after.Round, Attempt: after.Attempt}}
 	}
 	for {
-		req.MinIndex = p.index
+		req.MinIndex, req.LedgerSize = p.index, uint64(p.ledger.last().Size)
 		try, cancel := context.WithTimeout(ctx, 2*time.Second)
 		resp, err := p.servers[p.rng.IntN(len(p.servers))].Poll(try, req)
 		cancel()
@@ -60,7 +65,13 @@ func (p *participant) work(ctx context.Context, after *undertonev1.Work) (*under
 			continue
 		}
 		p.index = max(p.index, resp.Index)
+		if err := p.ledger.sees(resp.Ledger); err != nil {
+			return nil, fmt.Errorf("%w: %w", errLedger, err)
+		}
 		for _, w := range resp.Work {
+			if err := p.ledger.reserved(w); err != nil {
+				return nil, fmt.Errorf("%w: %w", errLedger, err)
+			}
 			if after == nil || w.Round != after.Round || w.Attempt != after.Attempt {
 				return w, nil
 			}
@@ -127,6 +138,8 @@ type crowd struct {
 
 	mu    sync.Mutex
 	fates map[attempt][]fate // by client
+
+	witnesses []*witness // the clients and an auditor, once they have stopped
 }
 
 // crowd sends clients to a job. stays says of which attempts a client stays
@@ -135,14 +148,20 @@ func (c *cluster) crowd(spec *rounds.Spec, clients int, stays func(client int, a
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Minute)
 	var wg sync.WaitGroup
-	crowd := &crowd{fates: map[attempt][]fate{}, stop: sync.OnceFunc(func() { cancel(); wg.Wait() })}
+	auditor, leave := c.audit()
+	crowd := &crowd{fates: map[attempt][]fate{}, witnesses: []*witness{auditor},
+		stop: sync.OnceFunc(func() { cancel(); wg.Wait(); leave() })}
 	c.t.Cleanup(crowd.stop)
 	for k := range clients {
 		p := c.participant(k)
+		crowd.witnesses = append(crowd.witnesses, p.ledger)
 		wg.Go(func() {
 			var last *undertonev1.Work
 			for {
 				w, err := p.work(ctx, last)
+				if errors.Is(err, errLedger) {
+					c.t.Errorf("%s: %v", p.name, err)
+				}
 				if err != nil {
 					return // the job is over
 				}
@@ -185,7 +204,8 @@ func (w *crowd) counted() (n int) {
 // each round was released once, from at least n_min contributions (promises 1
 // and 6); that every attempt was charged, and no more than the budget (2); that
 // every sum is that of the contributions that were acknowledged, once each (3);
-// and that all nodes have the same state (4).
+// that all nodes have the same state (4); and that the ledger, which they all have,
+// tells just that to those who saw it grow.
 func (c *cluster) keptPromises(spec *rounds.Spec, crowd *crowd) (job *undertonev1.Job) {
 	t := c.t
 	t.Helper()
@@ -245,6 +265,7 @@ func (c *cluster) keptPromises(spec *rounds.Spec, crowd *crowd) (job *undertonev
 		t.Errorf("%d nano-rho spent of %d, attempts were charged %d", job.SpentNanoRho, spec.Budget, charged)
 	}
 	c.agree()
+	c.provesItself(job, crowd.witnesses...)
 	return job
 }
 

@@ -97,6 +97,8 @@ func (m *mortal) StageBlob(ctx context.Context, job string, round, attempt int, 
 
 func nameOf(c rounds.Command) (name string, round int) {
 	switch c := c.(type) {
+	case rounds.BeginLedger:
+		return "begin", 0
 	case rounds.CreateJob:
 		return "create", 0
 	case rounds.Run:
@@ -109,6 +111,10 @@ func nameOf(c rounds.Command) (name string, round int) {
 		return "close", c.Round
 	case rounds.ReleaseRound:
 		return "release", c.Round
+	case rounds.FailRound:
+		return "fail", c.Round
+	case rounds.CloseJob:
+		return "close-job", 0
 	}
 	return fmt.Sprintf("%T", c), 0
 }
@@ -166,7 +172,8 @@ func die() {
 
 // Promises 1 to 4 and 6: the leader is killed with -9 at every step of a round,
 // each in a round of its own, and the job comes to its end, counting every
-// contribution once though every client sends it at least twice.
+// contribution once though every client sends it at least twice. Clients and an auditor
+// see one ledger all along, which has no gap and nothing twice.
 func TestLeaderKilledAtEveryStep(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -233,6 +240,64 @@ func TestLeaderKilledAtEveryStep(t *testing.T) {
 			}
 			<-begun
 			if job := c.keptPromises(spec, crowd); name == "full" && len(job.Attempts) != len(spec.Releases) {
+				t.Errorf("attempts: %v", job.Attempts)
+			}
+		})
+	}
+}
+
+// The leader is killed in the middle of the ledger's beginning, and of a job's end: both
+// come about, once.
+func TestLeaderKilledAsTheLedgerBeginsAndEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	for _, moment := range []moment{proposing, appended, committed} {
+		t.Run(string(moment), func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv(stepsVariable, dir)
+			begin, end := step{"begin", 0, moment}, step{"close-job", 0, moment}
+			must(t, os.WriteFile(filepath.Join(dir, begin.String()), nil, 0o600))
+			c := newCluster(t, 3)
+			c.launch(nil)
+			c.survives(dir, begin)
+			for i := range c.nodes {
+				c.waitReady(i)
+			}
+			auditor, stop := c.audit()
+			operator := make([]rpc.OperatorServiceClient, len(c.nodes))
+			for i := range operator {
+				operator[i] = c.operator(i)
+			}
+			spec, raw := solo.Spec(t, solo.Parameters(), solo.Terms("movies"))
+			c.insist(func(ctx context.Context, leader int) error {
+				_, err := operator[leader].CreateJob(ctx, &undertonev1.CreateJobRequest{Spec: raw})
+				return err
+			})
+			c.insist(func(ctx context.Context, leader int) error {
+				_, err := operator[leader].OpenJob(ctx, &undertonev1.OpenJobRequest{Job: spec.Job})
+				return err
+			})
+			c.shows(spec.Job, func(j *undertonev1.Job) bool { return len(j.Attempts) == 1 })
+			must(t, os.WriteFile(filepath.Join(dir, end.String()), nil, 0o600))
+			asked := make(chan struct{})
+			go func() {
+				defer close(asked)
+				c.insist(func(ctx context.Context, leader int) error {
+					_, err := operator[leader].CloseJob(ctx, &undertonev1.CloseJobRequest{Job: spec.Job})
+					return err
+				})
+			}()
+			c.survives(dir, end)
+			<-asked
+			for i := range c.nodes {
+				c.waitReady(i)
+			}
+			job := c.shows(spec.Job, func(j *undertonev1.Job) bool { return j.State == undertonev1.JobState_JOB_STATE_CLOSED })
+			c.agree()
+			stop()
+			c.provesItself(job, auditor)
+			if len(job.Attempts) != 1 || job.Attempts[0].Phase != undertonev1.Phase_PHASE_FAILED {
 				t.Errorf("attempts: %v", job.Attempts)
 			}
 		})

@@ -11,6 +11,9 @@
 //   - [NewPLD] takes all of them and is tight; it cross-checks the others, and
 //     is the one to report where there is sampling.
 //
+// [Guesses] goes the other way: from attacks that were tried to a lower bound on what
+// a mechanism costs.
+//
 // Adjacency is zero-out: one user's contribution, in all rounds, is replaced by
 // zero, and the size of the cohort is public. Under any other adjacency the
 // sensitivity changes by a factor, see [Scale]; replace-one doubles it.

@@ -114,7 +114,8 @@ type Released struct {
 	Charge    accounting.NanoRho `json:"charge_nano_rho,string"`
 }
 
-// Failed ends an attempt without a release. Its charge stays spent.
+// Failed ends an attempt without a release. Its charge stays spent. Why is one line of up
+// to 1,024 bytes.
 type Failed struct {
 	Stamp
 	Job     string `json:"job"`
@@ -155,15 +156,24 @@ type CanaryMeasured struct {
 	Measured   int64  `json:"measured_ms"` // when, in milliseconds since 1970
 }
 
-// maxBy bounds CanaryMeasured.By.
-const maxBy = 256 // bytes
+// Bounds of what a record has for people to read, in bytes.
+const (
+	maxOrigin = 256
+	maxBy     = 256
+	maxWhy    = 1024
+)
+
+// oneLine reports whether s is a line of text: it will be printed.
+func oneLine(s string, most int) bool {
+	return s != "" && len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
 
 // Check returns an error that wraps ErrEntry if a measurement is none that can be put on
 // record. Whether there is such a job is for others to say.
 func (c *CanaryMeasured) Check() error {
 	delta, err := strconv.ParseFloat(c.Delta, 64)
 	switch {
-	case c.By == "" || len(c.By) > maxBy || !utf8.ValidString(c.By) || strings.ContainsFunc(c.By, unicode.IsControl):
+	case !oneLine(c.By, maxBy):
 		return fmt.Errorf("%w: a measurement by nobody: want one line of 1 to %d bytes", ErrEntry, maxBy)
 	case err != nil || !(delta > 0 && delta < 1) || len(c.Delta) > 32:
 		return fmt.Errorf("%w: a measurement at delta %.32q", ErrEntry, c.Delta)

@@ -75,7 +75,7 @@ func ParseKey(text string) (note.Verifier, error) {
 // one key has one text.
 func CheckKey(origin, text string) error {
 	key, err := parseKey(text)
-	if err == nil && (key.text != text || key.Name() != origin) {
+	if err == nil && (key.text != text || key.Name() != origin || !oneLine(origin, maxOrigin)) {
 		err = fmt.Errorf("ledger: no public key of %.64q, as records have it", origin)
 	}
 	return err

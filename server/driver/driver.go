@@ -10,8 +10,9 @@
 //
 // # The ledger
 //
-// A leader that was told of a ledger begins it, where there is none, before it opens
-// anything: nothing is then spent that is not on record.
+// A leader that was told of a ledger begins it, where there is none, before it does
+// anything else: nothing is then spent that is not on record. Only while there are
+// members of a release before ledgers does it go on without, as that release did.
 //
 // # Failed attempts
 //
@@ -39,6 +40,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/metrics"
+	"github.com/undertone-fl/undertone/server/replication"
 )
 
 // Node is the replica that the driver acts through.
@@ -163,7 +165,7 @@ func (d *Driver) Run(ctx context.Context) {
 	turns := make(map[string]*turn)
 	outcomes := make(chan outcome)
 	busy := 0
-	pause := firstPause // after the ledger was not begun
+	var ledger beginning
 	var index uint64
 	defer func() {
 		for ; busy > 0; busy-- {
@@ -172,28 +174,21 @@ func (d *Driver) Run(ctx context.Context) {
 	}()
 	for {
 		edition, _ := d.board.At(index)
-		if edition.Leading && !d.recorded() {
-			at, err := d.beginLedger(ctx)
-			if err != nil {
-				d.config.Logger.Warn("the ledger has not begun, to be tried again", "err", err)
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(pause):
-				}
-				pause = min(2*pause, lastPause)
-				continue
-			}
-			index, pause = max(index, at), firstPause
-		}
 		if !edition.Leading {
 			maps.DeleteFunc(turns, func(_ string, t *turn) bool { return !t.busy })
 			d.config.Metrics.Held.Reset()
 		}
+		drives := edition.Leading
 		now := time.Now()
 		var wake time.Time
+		if drives && !d.recorded() {
+			if !now.Before(ledger.again) {
+				ledger = d.beginLedger(ctx, ledger)
+			}
+			wake, drives = ledger.again, ledger.drives
+		}
 		for i := range edition.Jobs {
-			if !edition.Leading {
+			if !drives {
 				break
 			}
 			j := &edition.Jobs[i]
@@ -261,12 +256,24 @@ func (d *Driver) recorded() (yes bool) {
 	return yes
 }
 
-func (d *Driver) beginLedger(ctx context.Context) (index uint64, err error) {
-	index, err = d.node.Propose(ctx, rounds.BeginLedger(d.config.Ledger))
+// beginning is what became of the last try to begin the ledger.
+type beginning struct {
+	drives bool          // it has begun, or is to wait for members to be upgraded
+	again  time.Time     // when to try again
+	pause  time.Duration // until then
+}
+
+func (d *Driver) beginLedger(ctx context.Context, last beginning) beginning {
+	_, err := d.node.Propose(ctx, rounds.BeginLedger(d.config.Ledger))
 	if err == nil {
 		d.config.Logger.Info("ledger begun", "origin", d.config.Ledger.Origin)
+		return beginning{drives: true}
 	}
-	return index, err
+	if ctx.Err() == nil {
+		d.config.Logger.Warn("the ledger has not begun, to be tried again", "err", err)
+	}
+	pause := min(max(2*last.pause, firstPause), lastPause)
+	return beginning{errors.Is(err, replication.ErrOldMember), time.Now().Add(pause), pause}
 }
 
 func later(a, b time.Time) time.Time {

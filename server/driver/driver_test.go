@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,10 @@ import (
 )
 
 // drive runs a driver over a node until the test ends.
-func drive(t *testing.T, n *solo.Node) *metrics.Metrics { return driveWith(t, n, Ledger{}) }
+func drive(t *testing.T, n *solo.Node) *metrics.Metrics {
+	t.Helper()
+	return driveWith(t, n, Ledger{})
+}
 
 func driveWith(t *testing.T, n *solo.Node, l Ledger) *metrics.Metrics {
 	t.Helper()
@@ -120,6 +124,35 @@ func TestLedgerComesFirst(t *testing.T) {
 			t.Errorf("records: %v", kinds)
 		}
 	})
+}
+
+// While a member's release is one of before ledgers, its cluster goes on without.
+func TestLedgerWaitsForUpgrades(t *testing.T) {
+	n := solo.New()
+	spec := n.Create(t, solo.Parameters(), solo.Terms("movies"))
+	var upgraded atomic.Bool
+	n.Around = func(c rounds.Command, apply func() (uint64, error)) (uint64, error) {
+		if _, begins := c.(rounds.BeginLedger); begins && !upgraded.Load() {
+			return 0, replication.ErrOldMember
+		}
+		return apply()
+	}
+	driveWith(t, n, Ledger{Origin: solo.Origin, Key: solo.PublicKey})
+	fill(t, n, spec, 1, 1, spec.RoundSize)
+	if _, ok := n.Attempt(spec.Job, 2, 1, rounds.Collecting); !ok {
+		t.Fatal("no further round was opened")
+	}
+	upgraded.Store(true)
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		begun := false
+		n.View(func(m *rounds.Machine, _ uint64) { begun = m.Ledger() != nil })
+		if begun {
+			return
+		}
+		if time.Since(start) > 30*time.Second {
+			t.Fatal("no ledger has begun")
+		}
+	}
 }
 
 // At the deadline a round closes with what it has.

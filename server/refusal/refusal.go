@@ -130,7 +130,7 @@ func From(err error) error {
 		return retry(undertonev1.Reason_REASON_NO_KEY, "this node has not the ledger's key")
 	case errors.Is(err, replication.ErrUnknownNode):
 		return New(undertonev1.Reason_REASON_UNKNOWN_NODE, "%s", plain(err))
-	case errors.Is(err, replication.ErrMembership):
+	case errors.Is(err, replication.ErrMembership), errors.Is(err, replication.ErrOldMember):
 		return status.Error(codes.FailedPrecondition, plain(err))
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "canceled")

@@ -12,25 +12,37 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 )
 
-// write makes testdata/v1 anew. It is what version 1 is, so that is for a new
+// write makes testdata anew. It is what a version is, so that is for a new
 // version only.
 var write = flag.Bool("write", false, "write testdata")
 
-// A data directory of the first version, with a snapshot and some log after it,
-// opens as it always did. Log segments are kept without the zeros that they end
-// with.
+// A data directory of each version, with a snapshot and some log after it, opens as
+// it always did: v1 has no ledger, and v2 one. Log segments are kept without the zeros
+// that they end with.
 func TestOldDataDirectory(t *testing.T) {
-	const version = "testdata/v1"
+	for _, version := range []string{"v1", "v2"} {
+		t.Run(version, func(t *testing.T) { oldDataDirectory(t, version) })
+	}
+}
+
+func oldDataDirectory(t *testing.T, name string) {
+	version := filepath.Join("testdata", name)
 	c := newCluster(t)
 	a := c.place("a")
 	if *write {
 		a.start(expect(1))
 		a.begin()
 		a.must(contribution("job", 1, 1, 1))
+		if name == "v2" {
+			a.must(beginLedger(t))
+		}
 		if err := a.raft.Snapshot().Error(); err != nil {
 			t.Fatal(err)
 		}
 		a.must(contribution("job", 1, 1, 2))
+		if name == "v2" {
+			a.must(createJob(t, "closed"), rounds.CloseJob{Job: "closed"})
+		}
 		hash := a.replica.last().hash
 		a.close()
 		if err := os.RemoveAll(version); err != nil {
@@ -56,6 +68,9 @@ func TestOldDataDirectory(t *testing.T) {
 	c.leader()
 	if got := a.replica.last().hash; hex.EncodeToString(got[:]) != strings.TrimSpace(string(want)) {
 		t.Errorf("running hash %x, want %s", got, want)
+	}
+	if records := len(a.ledger()); records != map[string]int{"v2": 5}[name] {
+		t.Errorf("a ledger of %d records", records)
 	}
 	if err := a.again(contribution("job", 1, 1, 2)); !isRefused(err, rounds.Counted) {
 		t.Errorf("an old contribution: %v, want counted", err)

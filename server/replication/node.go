@@ -35,6 +35,7 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/proto/identity"
+	"github.com/undertone-fl/undertone/server/replication/encoding"
 	"github.com/undertone-fl/undertone/server/replication/storage"
 )
 
@@ -50,6 +51,9 @@ var (
 	// ErrDiverged says that this node's state differs from the others'. It
 	// serves nobody until its data directory is replaced.
 	ErrDiverged = errors.New("replication: this node's state differs from the others'")
+	// ErrOldMember says that a command was not proposed, as a member's program is of a
+	// release that would halt at it.
+	ErrOldMember = errors.New("replication: a member runs an older release")
 	// ErrStopped says that the node was closed.
 	ErrStopped = errors.New("replication: node stopped")
 	// ErrUnknownNode says that no member has that name.
@@ -132,6 +136,8 @@ type Node struct {
 	// transferring tells watchTransfers that a command was refused for one.
 	transferring chan struct{}
 	consents     int // of a leader, to this node's membership; enter's
+	// reads is the highest version of commands, as told to others; a test may lower it.
+	reads atomic.Uint32
 }
 
 // Open starts a node, which recovers what its directory holds, and goes on to
@@ -148,6 +154,7 @@ func Open(c Config) (_ *Node, err error) {
 	}
 	n := &Node{config: c, log: c.Logger, stop: make(chan struct{}), transferring: make(chan struct{}, 1)}
 	n.epoch.init()
+	n.reads.Store(encoding.CommandVersion)
 	n.replica = newReplica(n.fatal)
 	logger := newRaftLogger(c.Logger)
 

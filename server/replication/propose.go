@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -36,6 +38,9 @@ const (
 // *rounds.Refusal, or one of the errors above, or ctx's. What the ledger may record
 // is dated.
 func (n *Node) Propose(ctx context.Context, c rounds.Command) (index uint64, err error) {
+	if err := n.understood(ctx, c); err != nil {
+		return 0, err
+	}
 	data, err := encoding.MarshalCommand(n.date(c))
 	if err != nil {
 		return 0, err
@@ -59,13 +64,43 @@ func (n *Node) date(c rounds.Command) rounds.Command {
 		return c // the many, and those of which nothing is recorded
 	case rounds.BeginLedger:
 	default:
-		begun := false
-		n.View(func(m *rounds.Machine, _ uint64) { begun = m.Ledger() != nil })
-		if !begun {
+		if !n.hasLedger() {
 			return c
 		}
 	}
 	return rounds.Dated{At: time.Now().UnixMilli(), Command: c}
+}
+
+func (n *Node) hasLedger() (yes bool) {
+	n.View(func(m *rounds.Machine, _ uint64) { yes = m.Ledger() != nil })
+	return yes
+}
+
+// understood holds commands of a new version back while a member that can be reached
+// would halt at them, as in the middle of a rolling upgrade. Once there is a ledger all
+// members read its commands.
+func (n *Node) understood(ctx context.Context, c rounds.Command) error {
+	version := encoding.Version(c)
+	if version == 1 || n.hasLedger() {
+		return nil
+	}
+	servers := n.servers()
+	old := make([]bool, len(servers))
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		if s.ID == raft.ServerID(n.config.Name) {
+			continue
+		}
+		wg.Go(func() {
+			info, err := n.ask(ctx, string(s.Address), 0)
+			old[i] = err == nil && max(info.GetCommandVersion(), 1) < version
+		})
+	}
+	wg.Wait()
+	if i := slices.Index(old, true); i >= 0 {
+		return fmt.Errorf("%w: upgrade %s first", ErrOldMember, servers[i].ID)
+	}
+	return nil
 }
 
 // Barrier returns an index such that everything committed before the call is at

@@ -83,6 +83,7 @@ func (s service) Info(_ context.Context, req *undertonev1.InfoRequest) (*underto
 		Applied: last.index, Term: n.raft.CurrentTerm(), HashIndex: ask,
 		Diverged: n.diverged.Load() != nil, Version: n.config.Version, ApiAddress: n.config.APIAddress,
 		NotReady: n.reasons(), Bootstrapped: n.member(), LeaderAddress: string(leader),
+		CommandVersion: n.reads.Load(),
 	}
 	if known {
 		resp.Hash = then[:]

@@ -119,6 +119,9 @@ func (b *bookkeeper) RotateKey(ctx context.Context, req *undertonev1.RotateKeyRe
 		return nil, refusal.New(undertonev1.Reason_REASON_MALFORMED, "key: it is one of %.64q, and the ledger is %q", next.Name(), origin)
 	}
 	rotation, err := b.notary.Rotation(req.Key)
+	if errors.Is(err, notary.ErrNoKey) {
+		return nil, refusal.New(undertonev1.Reason_REASON_NO_KEY, "this node has not both secret keys, the ledger's and the next")
+	}
 	if err != nil {
 		return nil, err
 	}

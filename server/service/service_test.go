@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/undertone-fl/undertone/aggregation"
+	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/proto/identity/grpctls"
@@ -597,6 +598,19 @@ func TestOperator(t *testing.T) {
 	f.expect(err, codes.NotFound, undertonev1.Reason_REASON_UNKNOWN_NODE)
 	_, err = operator.TransferLeadership(ctx, new(undertonev1.TransferLeadershipRequest))
 	f.expect(err, codes.Unavailable, undertonev1.Reason_REASON_NO_LEADER)
+}
+
+// A job of any method that the program knows can be created.
+func TestCreateCanary(t *testing.T) {
+	f := newFixture(t, nil)
+	operator := rpc.NewOperatorServiceClient(f.dial(identity.Operator, "ada"))
+	spec, err := jobs.NewCanary(jobs.Canary{Dim: 8, Norms: []float64{1, 1}}, solo.Terms("canary"))
+	must(t, err)
+	_, err = operator.CreateJob(t.Context(), &undertonev1.CreateJobRequest{Spec: jobs.Encode(spec)})
+	must(t, err)
+	spec.Method, spec.Job = "other", "other"
+	_, err = operator.CreateJob(t.Context(), &undertonev1.CreateJobRequest{Spec: jobs.Encode(spec)})
+	f.expect(err, codes.InvalidArgument, undertonev1.Reason_REASON_MALFORMED)
 }
 
 // A node that differs from the others serves nobody, and says so.

@@ -57,6 +57,8 @@ const (
 	// MostRounds of a job: every pair of them is compared.
 	MostRounds = 256
 	mostTrials = 10_000_000
+	// mostPrints bounds the memory for contributions to be compared with later ones.
+	mostPrints = 1 << 21
 )
 
 // design is what follows from a Config.

@@ -148,6 +148,9 @@ func (d *design) signs(job int) []float64 {
 	return out
 }
 
+// mostInflight bounds the memory that contributions take at a time.
+const mostInflight = 1024
+
 // round performs a round, counted from 0.
 func (d *design) round(ctx context.Context, job, round int, node *replica, in *ingest.Ingest, mechanism *local.Mechanism, out *observed) error {
 	at := ingest.Key{Job: d.spec.Job, Round: round + 1, Attempt: 1}
@@ -159,6 +162,7 @@ func (d *design) round(ctx context.Context, job, round int, node *replica, in *i
 	var views [][]float64
 	x, z := make([]float64, release.Length), make([]int64, release.Length)
 	outcomes := make(chan error, d.spec.NMin)
+	inflight := make(chan struct{}, mostInflight)
 	for client := range d.spec.NMin {
 		clear(x)
 		if client < d.canaries {
@@ -187,9 +191,11 @@ func (d *design) round(ctx context.Context, job, round int, node *replica, in *i
 			State: before.Digest, Checksum: crc32.Checksum(payload, castagnoli),
 		}
 		// A submission returns when its batch is committed: they go side by side.
+		inflight <- struct{}{}
 		go func() {
 			_, err := in.Submit(ctx, header, payload)
 			outcomes <- err
+			<-inflight
 		}()
 	}
 	var failed error

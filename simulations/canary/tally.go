@@ -66,7 +66,9 @@ func (t *tally) add(o *observed) {
 		if _, seen := t.prints[p]; seen {
 			t.repeated++
 		}
-		t.prints[p] = struct{}{}
+		if len(t.prints) < mostPrints {
+			t.prints[p] = struct{}{}
+		}
 	}
 	for _, round := range o.silent {
 		for _, v := range round {
@@ -105,7 +107,7 @@ func (t *tally) noise(o *observed) {
 // in their silent coordinates, or any one none: two draws of a discrete Gaussian agree
 // with probability 1 / (2 sqrt(pi) sigma), and one is zero with sqrt(2) times that.
 func (t *tally) collision() float64 {
-	n := float64(len(t.prints) + t.repeated + t.bare)
+	n := float64(t.jobs * len(t.d.sigma) * t.d.spec.NMin) // contributions
 	p := 0.0
 	for _, r := range t.d.spec.Releases {
 		each := 1 / (math.Sqrt(2*math.Pi) * r.Sigma.Float64())

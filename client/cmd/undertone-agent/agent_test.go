@@ -34,6 +34,9 @@ type key struct{}
 //	begin NAME       opens its next attempt
 //	release NAME     ends the round with the next model
 //	members NAME N   holds that N devices are in the open attempt's sum
+//	fork USER...     shows those users another ledger than the others, from now on
+//	join             shows all users the same one again
+//	key FILE         writes the ledger's public key
 //	rounds NAME N    plays the server's part in the background: every attempt that
 //	                 N devices are in is released, and the next one opened
 func TestScripts(t *testing.T) {
@@ -60,6 +63,11 @@ func TestScripts(t *testing.T) {
 			},
 			"begin":   func(ts *testscript.TestScript, _ bool, args []string) { on(ts).Begin(args[0]) },
 			"release": func(ts *testscript.TestScript, _ bool, args []string) { on(ts).Release(args[0]) },
+			"fork":    func(ts *testscript.TestScript, _ bool, args []string) { on(ts).Fork(args...) },
+			"join":    func(ts *testscript.TestScript, _ bool, _ []string) { clear(on(ts).Shown) },
+			"key": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(on(ts).Ledger.Key+"\n"), 0o644))
+			},
 			"members": func(ts *testscript.TestScript, _ bool, args []string) {
 				if got := fmt.Sprint(on(ts).Members(args[0])); got != args[1] {
 					ts.Fatalf("%s members, want %s", got, args[1])

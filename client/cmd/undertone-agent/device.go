@@ -273,6 +273,7 @@ func printStatus(w io.Writer, s *client.Status) error {
 	for _, p := range s.Pending {
 		fmt.Fprintf(w, "waits to be sent: %s\n", p)
 	}
+	printLedger(w, s.Ledger)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client"
 	"github.com/undertone-fl/undertone/commandline"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/proto/identity"
 )
 
@@ -25,6 +27,7 @@ type flags struct {
 	servers                     []string
 	identity                    string
 	certificate, key, authority string
+	ledgerKey                   string
 	jobs                        []string
 	trust                       []string
 	capEpsilon, capDelta        float64
@@ -53,7 +56,7 @@ func (f *flags) addTo(cmd *cobra.Command, parts ...func() *pflag.FlagSet) {
 			offer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 				return nil, cobra.ShellCompDirectiveFilterDirs
 			}
-		case "data", "users", "items", "cert", "key", "ca":
+		case "data", "users", "items", "cert", "key", "ca", "ledger-key", "checkpoint":
 			offer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 				return nil, cobra.ShellCompDirectiveDefault
 			}
@@ -120,6 +123,7 @@ func (f *flags) network() *pflag.FlagSet {
 	fl.StringVar(&f.certificate, "cert", "", "certificate `file`, instead of --identity's")
 	fl.StringVar(&f.key, "key", "", "key `file`, instead of --identity's")
 	fl.StringVar(&f.authority, "ca", "", "`file` of the servers' authority, instead of --identity's")
+	fl.StringVar(&f.ledgerKey, "ledger-key", "", "`file` of the public key of the servers' ledger (default: the first key that they show is trusted, and kept)")
 	fl.DurationVar(&f.patience, "patience", time.Minute, "`time` to go on trying while no server answers")
 	fl.StringVar(&f.logLevel, "log-level", "warn", "least `level` that is logged, on stderr: "+strings.Join(logLevels, ", "))
 	return fl
@@ -148,6 +152,16 @@ func (f *flags) config(stderr io.Writer) (client.Config, error) {
 		}
 		c.Trust = append(c.Trust, rounds.Trust(mode))
 	}
+	if f.ledgerKey != "" {
+		text, err := os.ReadFile(f.ledgerKey)
+		if err != nil {
+			return c, fileMistake("ledger-key", err)
+		}
+		if _, err := ledger.ParseKey(string(text)); err != nil {
+			return c, commandline.Flagf("ledger-key", "%s: no public key of a ledger, such as undertone audit key prints", f.ledgerKey)
+		}
+		c.LedgerKey = string(text)
+	}
 	if f.logLevel != "" && f.logLevel != "off" {
 		var level slog.Level
 		if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
@@ -158,8 +172,8 @@ func (f *flags) config(stderr io.Writer) (client.Config, error) {
 	return c, nil
 }
 
-// device is the Config of a single device.
-func (f *flags) device(stderr io.Writer) (client.Config, error) {
+// connected is the Config of a single device, but for its identity and samples.
+func (f *flags) connected(stderr io.Writer) (client.Config, error) {
 	c, err := f.config(stderr)
 	if err != nil {
 		return c, err
@@ -169,7 +183,17 @@ func (f *flags) device(stderr io.Writer) (client.Config, error) {
 		return c, commandline.Flagf("dir", "is missing: the client's directory")
 	case len(f.servers) == 0:
 		return c, commandline.Flagf("server", "is missing: HOST:PORT of a server")
-	case f.data == "":
+	}
+	return c, nil
+}
+
+// device is the Config of a single device.
+func (f *flags) device(stderr io.Writer) (client.Config, error) {
+	c, err := f.connected(stderr)
+	if err != nil {
+		return c, err
+	}
+	if f.data == "" {
 		return c, commandline.Flagf("data", "is missing: a CSV file of the client's samples")
 	}
 	if c.Identity, err = f.files(); err != nil {

@@ -42,7 +42,7 @@ Every flag can be given in the environment: UNDERTONE_CAP_EPSILON for
   undertone-agent status --dir alice`,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
 	}
-	root.AddCommand(runCommand(), syncCommand(), predictCommand(), evaluateCommand(), statusCommand())
+	root.AddCommand(runCommand(), syncCommand(), predictCommand(), evaluateCommand(), statusCommand(), checkpointCommand(), compareCommand())
 	for _, cmd := range root.Commands() {
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error { return inputStatus(run(cmd, args)) }
@@ -71,7 +71,7 @@ func inputStatus(err error) error {
 
 // asMistake names the flag behind a mistake in a client's Config.
 func asMistake(err error) error {
-	flags := map[string]string{"servers": "server", "samples": "data", "cap": "cap-epsilon"}
+	flags := map[string]string{"servers": "server", "samples": "data", "cap": "cap-epsilon", "ledger key": "ledger-key"}
 	var field *client.ConfigError
 	if errors.As(err, &field) {
 		name := field.Field

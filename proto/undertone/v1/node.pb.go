@@ -182,8 +182,10 @@ type InfoResponse struct {
 	Bootstrapped  bool   `protobuf:"varint,11,opt,name=bootstrapped,proto3" json:"bootstrapped,omitempty"`
 	LeaderAddress string `protobuf:"bytes,12,opt,name=leader_address,json=leaderAddress,proto3" json:"leader_address,omitempty"`
 	Address       string `protobuf:"bytes,13,opt,name=address,proto3" json:"address,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The highest version of commands that it reads; 0: 1.
+	CommandVersion uint32 `protobuf:"varint,14,opt,name=command_version,json=commandVersion,proto3" json:"command_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
@@ -305,6 +307,13 @@ func (x *InfoResponse) GetAddress() string {
 		return x.Address
 	}
 	return ""
+}
+
+func (x *InfoResponse) GetCommandVersion() uint32 {
+	if x != nil {
+		return x.CommandVersion
+	}
+	return 0
 }
 
 // JoinRequest asks to become a member. A node that knows no leader refuses.
@@ -577,7 +586,7 @@ const file_undertone_v1_node_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12/\n" +
 	"\arefusal\x18\x02 \x01(\v2\x15.undertone.v1.RefusalR\arefusal\"&\n" +
 	"\vInfoRequest\x12\x17\n" +
-	"\ahash_at\x18\x01 \x01(\x04R\x06hashAt\"\xf6\x02\n" +
+	"\ahash_at\x18\x01 \x01(\x04R\x06hashAt\"\x9f\x03\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x18\n" +
@@ -594,7 +603,8 @@ const file_undertone_v1_node_proto_rawDesc = "" +
 	" \x03(\tR\bnotReady\x12\"\n" +
 	"\fbootstrapped\x18\v \x01(\bR\fbootstrapped\x12%\n" +
 	"\x0eleader_address\x18\f \x01(\tR\rleaderAddress\x12\x18\n" +
-	"\aaddress\x18\r \x01(\tR\aaddress\"Q\n" +
+	"\aaddress\x18\r \x01(\tR\aaddress\x12'\n" +
+	"\x0fcommand_version\x18\x0e \x01(\rR\x0ecommandVersion\"Q\n" +
 	"\vJoinRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x14\n" +

@@ -30,7 +30,7 @@ var ErrMalformed = errors.New("malformed")
 
 // MarshalCommand returns a command as the log holds it.
 func MarshalCommand(c rounds.Command) ([]byte, error) {
-	m := &undertonev1.Command{Version: version(c)}
+	m := &undertonev1.Command{Version: Version(c)}
 	if dated, ok := c.(rounds.Dated); ok {
 		m.AtMs, c = dated.At, dated.Command
 	}
@@ -76,12 +76,12 @@ func MarshalCommand(c rounds.Command) ([]byte, error) {
 	return proto.Marshal(m)
 }
 
-// version is the lowest that holds a command.
-func version(c rounds.Command) uint32 {
+// Version is the lowest that holds a command.
+func Version(c rounds.Command) uint32 {
 	switch c := c.(type) {
 	case rounds.Dated:
 		if c.At == 0 {
-			return version(c.Command)
+			return Version(c.Command)
 		}
 		return 2
 	case rounds.BeginLedger, rounds.RotateKey, rounds.CloseJob, rounds.RecordCanary:
@@ -113,7 +113,7 @@ func UnmarshalCommand(b []byte) (rounds.Command, error) {
 	if m.AtMs != 0 {
 		c = rounds.Dated{At: m.AtMs, Command: c}
 	}
-	if v := version(c); v > m.Version {
+	if v := Version(c); v > m.Version {
 		return nil, fmt.Errorf("command of version %d with what came in version %d: %w", m.Version, v, ErrMalformed)
 	}
 	return c, nil

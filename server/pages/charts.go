@@ -3,6 +3,7 @@ package pages
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -87,15 +88,15 @@ func chart(f *figure.Figure, lines []series, most *bound, crosses *series) *figu
 		p.Add(figure.Span{Value: most.value, Style: limit.Line(1.2)})
 		f.Legend = append(f.Legend, figure.Entry{Text: most.text, Line: limit.Line(1.2)})
 	}
-	for i := len(all) - 1; i >= 0; i-- {
-		s := all[i]
+	for _, s := range slices.Backward(lines) {
 		points := thin(s.points)
-		if s.look.Dashes == nil && (crosses == nil || i < len(lines)) {
-			figure.AddLine(p, points, s.look.Line(1.4))
-		}
-		if s.look.Glyph != nil && (len(points) <= mostMarkers || i >= len(lines)) {
+		figure.AddLine(p, points, s.look.Line(1.4))
+		if s.look.Glyph != nil && len(points) <= mostMarkers {
 			figure.AddMarkers(p, points, s.look.Marker(2.6))
 		}
+	}
+	if len(all) > len(lines) {
+		figure.AddMarkers(p, thin(crosses.points), crosses.look.Marker(3.4))
 	}
 	for i, s := range all {
 		if len(all) == 1 && most == nil {

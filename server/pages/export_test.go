@@ -13,3 +13,8 @@ func (p *Pages) Observe(at time.Time) {
 
 // SetClock is what links count their time with.
 func (l *Links) SetClock(now func() time.Time) { l.now = now }
+
+// How pages write numbers.
+var Significant = significant
+
+func Whole(n int) string { return whole(n) }

@@ -1,6 +1,7 @@
 package pages_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -205,6 +206,8 @@ type node struct {
 	*solo.Node
 	pages     *pages.Pages
 	notary    *notary.Notary
+	ledger    *counted
+	log       *lines
 	authority *authority.Authority
 	address   string
 }
@@ -214,17 +217,25 @@ var (
 	olaf  = identity.Identity{Role: identity.Operator, Name: "olaf"}
 )
 
+// serve serves the pages of a node with that history.
 func serve(t *testing.T) *node {
 	t.Helper()
-	n := &node{Node: solo.New()}
+	n := solo.New()
 	for _, c := range history() {
 		n.Do(t, c)
 	}
+	return serveNode(t, n, solo.SecretKey)
+}
+
+func serveNode(t *testing.T, on *solo.Node, secret string) *node {
+	t.Helper()
+	n := &node{Node: on, log: new(lines)}
 	key := filepath.Join(t.TempDir(), "ledger.key")
-	must(t, os.WriteFile(key, []byte(solo.SecretKey+"\n"), 0o600))
+	must(t, os.WriteFile(key, []byte(secret+"\n"), 0o600))
 	var err error
 	n.notary, err = notary.Open(n, []string{key})
 	must(t, err)
+	n.ledger = &counted{Notary: n.notary}
 	n.authority, err = authority.New()
 	must(t, err)
 	issued, err := n.authority.Issue(authority.Request{
@@ -237,12 +248,13 @@ func serve(t *testing.T) *node {
 	must(t, err)
 	n.address = l.Addr().String()
 	n.pages = pages.New(pages.Config{
-		Name: "n1", Host: n.address, Bearer: bearer, Node: n, Board: board.New(n), Ledger: n.notary,
+		Name: "n1", Host: n.address, Bearer: bearer, Node: n, Board: board.New(n), Ledger: n.ledger,
 		Stats: func() replication.Stats {
-			return replication.Stats{Leading: true, Term: 3, Members: 1, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond}
+			return replication.Stats{Leading: true, Term: 3, Members: 3, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond}
 		},
 		NotReady: n.NotReady, Disk: func() (int64, error) { return 1_480_000, nil },
-		Panicked: func() { t.Error("a page panicked") }, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Panicked: func() { t.Errorf("a page panicked:\n%s", n.log) },
+		Logger:   slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	done := make(chan error, 1)
 	go func() { done <- n.pages.Serve(l) }()
@@ -253,6 +265,24 @@ func serve(t *testing.T) *node {
 		must(t, <-done)
 	})
 	return n
+}
+
+// lines is a log to look into.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(line)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // Members are this node, and two that are not there.

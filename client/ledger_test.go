@@ -38,6 +38,13 @@ func (s *service) answers(change func(out *undertonev1.PollResponse)) {
 	}
 }
 
+// shows has everybody shown a ledger from now on.
+func (s *service) shows(l *contract.Ledger) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	s.Ledger = l
+}
+
 // reserves has every attempt's record changed that is opened from now on.
 func (s *service) reserves(change func(*ledger.AttemptCharged)) {
 	s.Mu.Lock()
@@ -329,16 +336,18 @@ func TestKilledWhileItWitnesses(t *testing.T) {
 		}
 		name := fmt.Sprintf("user-%d", n)
 		p := s.process(name)
-		arrived := len(s.Arrived)
 		killed := p.run(n, func(int) {})
 		st := must(open(t, client.Config{Dir: p.dir, Offline: true}).Status())(t)
-		if sent := len(s.Arrived) > arrived; (sent || st.NanoRho > 0) && (st.Ledger == nil || st.Ledger.Size != honest.Size()) {
+		s.Mu.Lock()
+		_, sent := s.Arrived[name+" taste 1 1"]
+		s.Mu.Unlock()
+		if (sent || st.NanoRho > 0) && (st.Ledger == nil || st.Ledger.Size != honest.Size()) {
 			t.Fatalf("killed before step %d: sent: %v, %+v", n, sent, st)
 		}
 		if !killed {
 			break
 		}
-		s.Ledger = other
+		s.shows(other)
 		if st.Ledger != nil {
 			remembered++
 			d := open(t, s.config(p.dir, name))
@@ -349,7 +358,7 @@ func TestKilledWhileItWitnesses(t *testing.T) {
 		} else {
 			forgot++
 		}
-		s.Ledger = honest
+		s.shows(honest)
 	}
 	if remembered < 3 || forgot < 1 {
 		t.Errorf("killed %d times before it was remembered, and %d times after", forgot, remembered)
@@ -419,5 +428,39 @@ func TestCompare(t *testing.T) {
 	}
 	if _, err := bob.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestCompareWithLiar: a server that shows each checkpoint the history that it belongs to
+// says so itself.
+func TestCompareWithLiar(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	ann, eve := open(t, s.config(t.TempDir(), "ann")), open(t, s.config(t.TempDir(), "eve"))
+	s.Fork("eve")
+	if _, err := eve.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	theirs := must(eve.Status())(t).Ledger
+	s.Begin("taste")
+	want(t, syncOne(t, ann), client.Contributed)
+	other := s.Shown["eve"]
+	s.answers(func(out *undertonev1.PollResponse) {
+		if s.Seen == uint64(theirs.Size) {
+			out.Ledger = must(other.Show(s.Seen))(t)
+		}
+	})
+	if err := ann.Compare(t.Context(), []byte(theirs.Note)); !errors.Is(err, client.ErrTwoHistories) {
+		t.Fatal(err)
+	}
+	st := must(ann.Status())(t).Ledger
+	if key := must(ledger.ParseKey(st.Key))(t); must(ledger.OpenCheckpoint([]byte(st.Fork.Note), key))(t).Size != st.Size {
+		t.Errorf("%+v", st.Fork)
+	}
+	// If they were never of one size there would be no verdict, and no peace.
+	bob := open(t, s.config(t.TempDir(), "bob"))
+	other.Append(&ledger.Failed{Job: "taste"}, 0)
+	if err := bob.Compare(t.Context(), []byte(theirs.Note)); !errors.Is(err, client.ErrUnavailable) {
+		t.Error(err)
 	}
 }

@@ -59,7 +59,10 @@ func tamperings() []tampering {
 		// The ledger.
 		{"no ledger", func(_ *testing.T, s *service) { s.Ledger = nil },
 			client.ErrLedger, true},
-		{"a flipped bit in the signature", shown(func(l *undertonev1.Ledger) { c := l.GetCheckpoint(); c[len(c)-8] ^= 4 }),
+		{"a flipped bit in the signature", shown(func(l *undertonev1.Ledger) {
+			digit := &l.GetCheckpoint()[len(l.GetCheckpoint())-8] // of base64, another of which it becomes
+			*digit = map[bool]byte{true: 'B', false: 'A'}[*digit == 'A']
+		}),
 			client.ErrLedger, true},
 		{"a flipped bit in the size", shown(func(l *undertonev1.Ledger) {
 			c := l.GetCheckpoint()

@@ -35,13 +35,7 @@ privacy. Undertone-agent is the clients' program.`,
 	}
 	add("Experiments", simulations.Commands())
 	add("Service", server.Commands())
-	add("Audit", []*cobra.Command{auditCommand()})
+	add("Audit", []*cobra.Command{server.Audit(simulations.Canary(), simulations.Membership())})
 	add("This program", commandline.Own(root))
 	return root
-}
-
-func auditCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "audit", Short: "Measure what is claimed of a job's privacy"}
-	cmd.AddCommand(simulations.Canary(), simulations.Membership())
-	return cmd
 }

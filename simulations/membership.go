@@ -27,9 +27,10 @@ import (
 //
 // A job is simulated many times over the same users, each time with fresh noise, and
 // each time a fair coin says whether the target's contributions are the target's own
-// or zeros: the two worlds of zero-out adjacency. The attack knows the target's samples
-// and everybody else's, and so can compute what the target would have sent from the
-// states that were released; what it looks for in each release is
+// or zeros: the two worlds of zero-out adjacency, and neighbours under replace-one as
+// well. The attack knows the target's samples and everybody else's, and so can compute
+// what the target would have sent from the states that were released; what it looks for
+// in each release is
 //
 //	f_0 = <U_0 U_0^T, M>,    f_l = -<U_l - U_(l-1), G_l>,
 //

@@ -36,8 +36,7 @@ type State struct {
 	// Change is how far the last update turned U and moved the mean:
 	// ||(I - U U^T) U_new||_F + ||mean_new - mean||.
 	Change float64 `json:"change"`
-	// Trace is where Config asks for it: how the states before this one, and this one,
-	// were, in order.
+	// Trace is kept where Config asks for it: how the states up to this one were, in order.
 	Trace []Measure `json:"trace,omitempty"`
 }
 
@@ -132,7 +131,7 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 		return nil, err
 	}
 	if s.Config.Trace {
-		next.measure()
+		next.measure(s)
 	}
 	return next, nil
 }

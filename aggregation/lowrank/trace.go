@@ -4,7 +4,8 @@ package lowrank
 // was released, and paid for, then. Keeping them costs no privacy.
 type Measure struct {
 	Step int `json:"step"` // releases done
-	// NoiseVariance and Scale are the model's, Change the state's. 0 is unknown.
+	// NoiseVariance and Scale are the model's, Change the state's, as this release
+	// measured them; 0 where it did not.
 	NoiseVariance float64 `json:"noise_variance,omitempty"`
 	Scale         float64 `json:"scale,omitempty"`
 	Change        float64 `json:"change,omitempty"`
@@ -14,8 +15,8 @@ type Measure struct {
 // each: of more, every other one is dropped, and the last is kept.
 const longestTrace = 128
 
-// measure adds the state's own measure to its trace.
-func (s *State) measure() {
+// measure adds to the trace what the release after the state before has measured.
+func (s *State) measure(before *State) {
 	trace := s.Trace
 	if len(trace) >= longestTrace {
 		var some []Measure
@@ -24,5 +25,15 @@ func (s *State) measure() {
 		}
 		trace = some
 	}
-	s.Trace = append(trace[:len(trace):len(trace)], Measure{s.Step, s.Model.NoiseVariance, s.Model.Scale, s.Change})
+	m := Measure{Step: s.Step}
+	if v := s.Model.NoiseVariance; v != before.Model.NoiseVariance {
+		m.NoiseVariance = v
+	}
+	if v := s.Model.Scale; v != before.Model.Scale {
+		m.Scale = v
+	}
+	if v := s.Change; v != before.Change {
+		m.Change = v
+	}
+	s.Trace = append(trace[:len(trace):len(trace)], m)
 }

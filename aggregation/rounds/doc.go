@@ -1,7 +1,7 @@
 // Package rounds is the life of jobs, rounds and attempts as a pure state
 // machine: what may happen, in which order, and what it costs.
 //
-//	job:      created -> running <-> paused -> finished
+//	job:      created -> running <-> paused -> finished, or closed
 //	attempt:  collecting -> closed -> released
 //	               \___________\______> failed
 //
@@ -24,6 +24,8 @@
 //     idempotency key: whatever is retried, re-routed or replayed, a Collect
 //     that names a member again is refused as a whole and says whom it named.
 //   - Fewer than NMin members: the attempt fails, and nothing is released.
+//   - With a ledger, each of these is on record in it once, in the same command: state
+//     and ledger cannot part, and Restore takes no snapshot in which they have.
 //
 // Sums are modulo 2^Lattice.ModulusBits, so no client can make one overflow,
 // and a mask that vanishes in the sum may be added by the clients later.
@@ -33,11 +35,14 @@
 // Every command may be proposed again by somebody who does not know what became
 // of it. It does no harm, and the answer says what had happened:
 //
-//	CreateJob, Run         no error
+//	CreateJob, CloseJob    no error
+//	Run                    no error, or NotRunning once the job is closed
 //	Stage                  no error while its attempt lasts
 //	OpenRound              AlreadyOpen, or AlreadyReleased, or NotOpen if it failed
 //	Collect                Counted, naming all members, or NotOpen if the attempt failed
 //	CloseRound             NotOpen, or AlreadyReleased
 //	ReleaseRound           AlreadyReleased
 //	FailRound              NotOpen
+//	BeginLedger, RotateKey no error
+//	RecordCanary           no error, until there is a later measurement
 package rounds

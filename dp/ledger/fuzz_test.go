@@ -83,8 +83,8 @@ func FuzzSpecification(f *testing.F) {
 		a := newAuthor(t)
 		digest := digestOf("%s", raw)
 		a.specs[digest] = raw
-		a.append(&ledger.JobCreated{Job: "films", Specification: digest, Budget: 39062540})
-		a.append(&ledger.AttemptCharged{Job: "films", Round: 1, Attempt: 1, Specification: digest, Charge: 7812508, Spent: 7812508})
+		a.append(&ledger.JobCreated{Job: "films", Specification: digest, State: digest, Budget: 39062540})
+		a.append(&ledger.AttemptCharged{Job: "films", Round: 1, Attempt: 1, Specification: digest, State: digest, Charge: 7812508, Spent: 7812508})
 		if _, err := ledger.Verify(a.bundle(t), a.first, ledger.Checkpoint{}); err != nil && !errors.As(err, new(*ledger.Fault)) {
 			t.Fatal(err)
 		}

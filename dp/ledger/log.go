@@ -53,13 +53,13 @@ func (l *Log) append(record []byte, at int64) {
 // Restore returns the log of records, in order. Fails with ErrEntry, and the number of
 // the record. It reads what a Log wrote; that it is a true history is for Verify.
 func Restore(records [][]byte) (*Log, error) {
-	l := new(Log)
-	for i, record := range records {
-		e, err := Decode(record)
-		if err != nil {
-			return nil, fmt.Errorf("record %d: %w", i, err)
+	all := decodeAll(records)
+	l := &Log{records: slices.Clone(records), hashes: treeOf(all)}
+	for i, d := range all {
+		if d.err != nil {
+			return nil, fmt.Errorf("record %d: %w", i, d.err)
 		}
-		l.append(record, e.stamp().Time)
+		l.last = d.entry.stamp().Time
 	}
 	return l, nil
 }

@@ -48,8 +48,11 @@ func newReplay(specifications map[Digest]specification) *replay {
 
 // next takes the next record.
 func (r *replay) next(e Entry) *Fault {
-	var job string
-	err := r.take(e, &job)
+	job := jobOf(e)
+	err := r.checkPlace(e)
+	if err == nil {
+		err = r.take(e, job)
+	}
 	if err != nil {
 		sentinel := ErrHistory
 		for _, is := range []error{ErrEntry, ErrSignature, ErrBundle} {
@@ -64,22 +67,44 @@ func (r *replay) next(e Entry) *Fault {
 	return nil
 }
 
-func (r *replay) take(e Entry, job *string) error {
-	at := e.stamp().Time
-	if _, begins := e.(*Begun); begins != (r.index == 0) {
-		if begins {
-			return errors.New("the ledger begins a second time")
-		}
+// checkPlace holds what is asked of a record of any kind where it is.
+func (r *replay) checkPlace(e Entry) error {
+	_, begins := e.(*Begun)
+	closed, closes := e.(*JobClosed)
+	switch at := e.stamp().Time; {
+	case r.index == 0 && !begins:
 		return errors.New("the ledger does not begin with its name and its key")
-	}
-	if at < r.history.Last {
+	case r.index > 0 && begins:
+		return errors.New("the ledger begins a second time")
+	case at < r.history.Last:
 		return fmt.Errorf("its time, %d, is before that of the record before, %d", at, r.history.Last)
-	}
-	if closed, is := e.(*JobClosed); r.finished != nil && !(is && closed.Job == r.finished.Name) {
-		*job = r.finished.Name
-		return errors.New("the last round was released, and here the job ought to be closed")
+	case r.finished != nil && !(closes && closed.Job == r.finished.Name):
+		return fmt.Errorf("the last round of job %s was released: here that job ought to be closed", r.finished.Name)
 	}
 	r.finished = nil
+	return nil
+}
+
+// jobOf is the job that an entry is of, empty if it is of none.
+func jobOf(e Entry) string {
+	switch e := e.(type) {
+	case *JobCreated:
+		return e.Job
+	case *AttemptCharged:
+		return e.Job
+	case *Released:
+		return e.Job
+	case *Failed:
+		return e.Job
+	case *JobClosed:
+		return e.Job
+	case *CanaryMeasured:
+		return e.Job
+	}
+	return ""
+}
+
+func (r *replay) take(e Entry, job string) error {
 	switch e := e.(type) {
 	case *Begun:
 		return r.begun(e)
@@ -88,30 +113,14 @@ func (r *replay) take(e Entry, job *string) error {
 	case *Restored:
 		return r.restored(e)
 	case *JobCreated:
-		*job = e.Job
 		return r.jobCreated(e)
 	}
-	// What is left is of a job.
-	var name string
-	switch e := e.(type) {
-	case *AttemptCharged:
-		name = e.Job
-	case *Released:
-		name = e.Job
-	case *Failed:
-		name = e.Job
-	case *JobClosed:
-		name = e.Job
-	case *CanaryMeasured:
-		name = e.Job
-	}
-	*job = name
-	j := r.jobs[name]
+	j := r.jobs[job]
 	if j == nil {
 		return errors.New("there is no such job")
 	}
 	if canary, is := e.(*CanaryMeasured); is {
-		return j.canary(canary)
+		return j.canary(canary) // also of a job that is closed
 	}
 	if j.Closed {
 		return errors.New("the job is closed")
@@ -128,6 +137,9 @@ func (r *replay) take(e Entry, job *string) error {
 	}
 	return fmt.Errorf("%w: no reader of %T", ErrEntry, e)
 }
+
+// wasThere reports whether a record says what there was when the ledger began.
+func (r *replay) wasThere(e Entry) bool { return e.stamp().Time == r.history.Began }
 
 // end is after the last record.
 func (r *replay) end() *Fault {
@@ -208,6 +220,8 @@ func (r *replay) jobCreated(e *JobCreated) error {
 		return fmt.Errorf("%w: its specification, %v: %v", ErrBundle, e.Specification, spec.err)
 	case e.Job != spec.Job:
 		return fmt.Errorf("its specification is of job %.64q", spec.Job)
+	case e.State == (Digest{}) && !r.wasThere(e):
+		return errors.New("it has no state 0")
 	case e.Budget != spec.Budget:
 		return fmt.Errorf("its budget is %d nano-rho, and that of its specification %d", e.Budget, spec.Budget)
 	}
@@ -285,7 +299,7 @@ func (r *replay) checkNumber(j *jobReplay, e *AttemptCharged) error {
 		return fmt.Errorf("attempt %d of round %d is charged, and round %d comes next", e.Attempt, e.Round, j.Released+1)
 	}
 	era := r.era
-	if e.Time == r.history.Began && e.Attempt > 0 {
+	if r.wasThere(e) && e.Attempt > 0 {
 		era = min(era, (e.Attempt-1)/eraAttempts)
 		if last != nil {
 			era = max(era, (last.Attempt-1)/eraAttempts)

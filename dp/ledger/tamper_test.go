@@ -325,6 +325,12 @@ var verifiedTamperings = []verified{
 	{"a budget that was raised later", true, func(f *forger) {
 		alter(f, f.at("job", "films", 0), func(e *ledger.JobCreated) { e.Budget *= 2 })
 	}, ledger.ErrHistory},
+	{"a job that hides its state 0", true, func(f *forger) {
+		alter(f, f.at("job", "books", 0), func(e *ledger.JobCreated) { e.State = ledger.Digest{} })
+	}, ledger.ErrHistory},
+	{"a failure whose reason moves the reader's cursor", true, func(f *forger) {
+		alter(f, f.at("failure", "films", 0), func(e *ledger.Failed) { e.Why = "\x1b[2J all is well" })
+	}, ledger.ErrEntry},
 	{"a release of fewer than n_min", true, func(f *forger) {
 		alter(f, f.at("release", "films", 0), func(e *ledger.Released) { e.Members = 3999 })
 	}, ledger.ErrHistory},

@@ -21,6 +21,7 @@ import (
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
+	"github.com/undertone-fl/undertone/server/pages"
 )
 
 // defaultBundle is the file of a ledger that was fetched.
@@ -252,6 +253,9 @@ trust, and what is not covered.`,
   undertone audit report ledger.zip --key ledger.pub --job movies
   undertone audit report ledger.zip --key ledger.pub --html movies.html`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if page != "" && s.json {
+				return flagf("html", "is one form, and --json another")
+			}
 			v, err := s.verified(cmd, args)
 			if err != nil {
 				return err
@@ -262,16 +266,18 @@ trust, and what is not covered.`,
 					return flagf("job", "the ledger has no job %q", job)
 				}
 			}
-			if page != "" {
-				if err := writePage(page, r); err != nil {
+			switch {
+			case page != "":
+				var text bytes.Buffer
+				if err := pages.WriteReport(&text, r); err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", page)
-				if !s.json {
-					return nil
+				if err := writeAtomically(page, text.Bytes(), 0o644); err != nil {
+					return flagf("html", "%w", err)
 				}
-			}
-			if s.json {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", page, size(uint64(text.Len())))
+				return nil
+			case s.json:
 				return r.WriteJSON(cmd.OutOrStdout())
 			}
 			return r.WriteText(cmd.OutOrStdout())

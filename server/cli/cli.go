@@ -24,17 +24,23 @@ import (
 	"github.com/undertone-fl/undertone/proto/identity"
 )
 
-// Commands returns the commands. Those given, which measure something, are added to
-// undertone audit.
-func Commands(measurements ...*cobra.Command) []*cobra.Command {
+// Commands returns the commands that run and operate the service.
+func Commands() []*cobra.Command {
 	list := []*cobra.Command{
 		serverCommand(), caCommand(), jobCommand(), statusCommand(), nodeCommand(),
-		backupCommand(), restoreCommand(), recoverCommand(), auditCommand(measurements),
+		backupCommand(), restoreCommand(), recoverCommand(),
 	}
 	for _, cmd := range list {
 		prepare(cmd)
 	}
 	return list
+}
+
+// Audit returns undertone audit, with the measurements given among its commands.
+func Audit(measurements ...*cobra.Command) *cobra.Command {
+	cmd := auditCommand(measurements)
+	prepare(cmd)
+	return cmd
 }
 
 // prepare does for a command and those below it what all have in common.

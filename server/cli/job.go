@@ -1,11 +1,18 @@
 package cli
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"math"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
@@ -21,7 +28,7 @@ func jobCommand() *cobra.Command {
 created. It begins paused. Open it, and the servers open its rounds one after the
 other; each one is charged to the budget before any client is asked for data.`,
 	}
-	cmd.AddCommand(jobCreateCommand(), jobOpenCommand(), jobPauseCommand(), jobStatusCommand(),
+	cmd.AddCommand(jobCreateCommand(), jobOpenCommand(), jobPauseCommand(), jobCloseCommand(), jobStatusCommand(),
 		jobListCommand(), openRoundCommand(), closeRoundCommand())
 	return cmd
 }
@@ -38,8 +45,18 @@ func jobOpenCommand() *cobra.Command {
 			if cmd.Flags().Changed("rounds") && rounds == 0 {
 				return flagf("rounds", "0 is none; undertone job pause stops a job")
 			}
-			return c.showJob(cmd, repeat(rounds == 0), func(ctx context.Context, o operator) (*undertonev1.Job, error) {
-				r, err := o.OpenJob(ctx, &undertonev1.OpenJobRequest{Job: args[0], Rounds: rounds})
+			// So many more are worked out once, and asked for by the last one's number: what
+			// is asked for again after a lost answer opens none beyond it.
+			var until uint32
+			return c.showJob(cmd, repeated, func(ctx context.Context, o operator) (*undertonev1.Job, error) {
+				if rounds > 0 && until == 0 {
+					r, err := o.GetJob(ctx, &undertonev1.GetJobRequest{Job: args[0]})
+					if err != nil {
+						return nil, err
+					}
+					until = begun(r.GetJob()) + min(rounds, math.MaxInt32)
+				}
+				r, err := o.OpenJob(ctx, &undertonev1.OpenJobRequest{Job: args[0], Until: until})
 				return r.GetJob(), err
 			})
 		},
@@ -68,6 +85,57 @@ func jobPauseCommand() *cobra.Command {
 	c.addTo(cmd)
 	c.completeJobs(cmd)
 	return cmd
+}
+
+// begun is the last round of a job that is released or under way.
+func begun(j *undertonev1.Job) uint32 {
+	switch last := lastAttempt(j); last.GetPhase() {
+	case undertonev1.Phase_PHASE_COLLECTING, undertonev1.Phase_PHASE_CLOSED:
+		return last.GetRound()
+	}
+	return j.GetReleased()
+}
+
+func jobCloseCommand() *cobra.Command {
+	var c connection
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "close JOB",
+		Short: "End a job for good",
+		Long: `Close ends a job: a round that is open fails, its charge stays spent, and no other is
+ever opened. The model that was released last stays; the ledger says that nothing more
+is spent. On a terminal it asks first; elsewhere it takes --yes.`,
+		Args: named("JOB"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !yes {
+				if err := confirm(cmd, "Close "+args[0]+" for good? A closed job never opens again."); err != nil {
+					return err
+				}
+			}
+			return c.showJob(cmd, repeated, func(ctx context.Context, o operator) (*undertonev1.Job, error) {
+				r, err := o.CloseJob(ctx, &undertonev1.CloseJobRequest{Job: args[0]})
+				return r.GetJob(), err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.addTo(cmd)
+	c.completeJobs(cmd)
+	return cmd
+}
+
+// confirm asks a person, if there is one.
+func confirm(cmd *cobra.Command, question string) error {
+	in, ok := cmd.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return flagf("yes", "is missing, and nobody is there to be asked: %s", question)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
+	answer, err := bufio.NewReader(in).ReadString('\n')
+	if a := strings.ToLower(strings.TrimSpace(answer)); err == nil && (a == "y" || a == "yes") {
+		return nil
+	}
+	return errors.New("nothing was done")
 }
 
 // roundFlags say which attempt; the zero values are the one that is open or

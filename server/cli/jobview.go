@@ -114,6 +114,7 @@ var jobStates = map[undertonev1.JobState]string{
 	undertonev1.JobState_JOB_STATE_RUNNING:   "running",
 	undertonev1.JobState_JOB_STATE_FINISHED:  "finished",
 	undertonev1.JobState_JOB_STATE_EXHAUSTED: "exhausted",
+	undertonev1.JobState_JOB_STATE_CLOSED:    "closed",
 }
 
 var phases = map[undertonev1.Phase]string{
@@ -124,7 +125,9 @@ var phases = map[undertonev1.Phase]string{
 }
 
 // over reports whether nothing will happen to the job any more.
-func (j *jobView) over() bool { return j.State == "finished" || j.State == "exhausted" }
+func (j *jobView) over() bool {
+	return j.State == "finished" || j.State == "exhausted" || j.State == "closed"
+}
 
 // held reports whether the servers open no further attempt by themselves, since it
 // would spend what later rounds need: package server's driver decides alike.

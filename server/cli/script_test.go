@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 // undertone is the program with this package's commands alone.
 func undertone() {
 	root := &cobra.Command{Use: "undertone"}
-	root.AddCommand(cli.Commands()...)
+	root.AddCommand(append(cli.Commands(), cli.Audit())...)
 	os.Exit(commandline.Run(root, os.Args[1:], os.Stderr))
 }
 

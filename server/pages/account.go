@@ -3,6 +3,7 @@ package pages
 import (
 	"fmt"
 	"html/template"
+	"strconv"
 
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 )
@@ -52,7 +53,7 @@ func (a *account) RoundsText() string {
 	return fmt.Sprintf("%s of %s released", whole(a.Released), count(a.Job.Rounds, "round", "rounds"))
 }
 
-// Share of the budget that is spent, in percent of rho.
+// Share of the budget that is spent, in percent of ρ.
 func (a *account) Share() float64 {
 	if a.Cap.NanoRho == 0 {
 		return 0
@@ -62,7 +63,7 @@ func (a *account) Share() float64 {
 
 // DeltaText compares delta with one over the population.
 func (a *account) DeltaText() string {
-	text := fmt.Sprintf("%s; a round takes n = %s, 1/n = %s, so δ·n = %s", significant(a.Delta), whole(a.Population),
+	text := fmt.Sprintf("%s; a round takes n = %s, 1/n = %s, so δ·n = %s", significant(a.Delta), whole(a.Population),
 		significant(1/float64(max(a.Population, 1))), significant(a.DeltaTimesN))
 	if a.DeltaTimesN >= 1 {
 		text += ": δ allows for the whole contribution of one user to be published"
@@ -77,8 +78,12 @@ func (a *account) CanaryText() string {
 	if !c.Passed {
 		verdict = "a test of it failed"
 	}
-	return fmt.Sprintf("The noise was measured to allow no ε below %s, where %s is claimed, at δ = %s: a lower bound of %s %% confidence from %s; %s.",
-		significant(c.Lower), significant(c.Claimed), c.Delta, significant(100*c.Confidence), count(c.Trials, "trial", "trials"), verdict)
+	delta := c.Delta
+	if d, err := strconv.ParseFloat(c.Delta, 64); err == nil {
+		delta = significant(d)
+	}
+	return fmt.Sprintf("An attack on the noise shows ε to be at least %s at δ = %s, where %s is claimed: with %g %% confidence, from %s; %s.",
+		significant(c.Lower), delta, significant(c.Claimed), 100*c.Confidence, count(c.Trials, "trial", "trials"), verdict)
 }
 
 func jobsTable(r *report.Report, link func(job string) string) *table {
@@ -86,9 +91,9 @@ func jobsTable(r *report.Report, link func(job string) string) *table {
 		name: "jobs", Caption: "Jobs", Empty: "There are no jobs yet.",
 		Note: "ε is at each job's own δ, under its adjacency. Attempts that failed are spent all the same.",
 		columns: []column{
-			{"job", "Job", false}, {"status", "Status", false}, {"released", "Released", true}, {"rounds", "of rounds", true},
-			{"epsilon_spent", "ε spent", true}, {"epsilon_left", "ε left", true}, {"epsilon_cap", "ε cap", true},
-			{"delta", "δ", true}, {"failed_attempts", "Failed attempts", true},
+			{key: "job", Head: "Job"}, {key: "status", Head: "Status"}, {key: "released", Head: "Released", Numeric: true}, {key: "rounds", Head: "of rounds", Numeric: true},
+			{key: "epsilon_spent", Head: "ε spent", Numeric: true}, {key: "epsilon_left", Head: "ε left", Numeric: true}, {key: "epsilon_cap", Head: "ε cap", Numeric: true},
+			{key: "delta", Head: "δ", Numeric: true}, {key: "failed_attempts", Head: "Failed attempts", Numeric: true},
 		},
 	}
 	for i := range r.Jobs {
@@ -104,12 +109,12 @@ func privacyTable(j *report.Job) *table {
 		name: "privacy", Caption: "The budget in every unit",
 		Note: "ρ of zCDP adds up, and is what is enforced. The ε, exact for Gaussian noise, do not add up: what is left buys the ε beside it only to somebody who had spent nothing.",
 		columns: []column{
-			{"amount", "Amount", false}, {"epsilon", "ε, " + j.Adjacency, true}, {"replace_one_epsilon", "ε, replace-one", true},
-			{"rho", "ρ", true}, {"mu", "μ", true}, {"nano_rho", "nano-ρ", true},
+			{key: "amount", Head: "Amount"}, {key: "epsilon", Head: "ε, " + j.Adjacency, Numeric: true}, {key: "replace_one_epsilon", Head: "ε, replace-one", Numeric: true},
+			{key: "rho", Head: "ρ", Numeric: true}, {key: "mu", Head: "μ", Numeric: true}, {key: "nano_rho", Head: "nano-ρ", Numeric: true},
 		},
 	}
 	row := func(what string, p report.Privacy) {
-		t.add(text(what), number(p.Epsilon), number(p.ReplaceOne), number(p.Rho), number(p.Mu), integer(p.NanoRho))
+		t.add(text(what), number(p.Epsilon), number(p.ReplaceOne), number(p.Rho), mu(p), integer(p.NanoRho))
 	}
 	row("cap", j.Cap)
 	row("spent", j.Spent)
@@ -118,17 +123,25 @@ func privacyTable(j *report.Job) *table {
 	return t
 }
 
+// mu is a cell of an amount in Gaussian DP, unless the lattice is too coarse for that.
+func mu(p report.Privacy) cell {
+	if p.Mu == 0 && p.NanoRho > 0 {
+		return cell{}
+	}
+	return number(p.Mu)
+}
+
 func releasesTable(j *report.Job) *table {
 	t := &table{
 		name: "releases", Caption: "Releases, and attempts at them",
 		Note:  "Every attempt is charged before anybody is asked for data, and stays charged. Clip and noise are in the method's units: the largest L2 norm of one contribution, and the standard deviation that the charge pays for, in the sum.",
 		Empty: "No round was opened yet.",
 		columns: []column{
-			{"round", "Round", true}, {"attempt", "Attempt", true}, {"status", "Status", false}, {"kind", "Kind", false},
-			{"clip", "Clip", true}, {"noise", "Noise", true}, {"noise_multiplier", "Noise multiplier", true},
-			{"n_min", "n min", true}, {"members", "Members", true}, {"sampler", "Sampler", false},
-			{"charge_rho", "ρ", true}, {"spent_epsilon", "ε after", true}, {"spent_replace_one_epsilon", "ε after, replace-one", true},
-			{"leaf", "Leaf", true}, {"end_leaf", "End leaf", true}, {"opened", "Opened (UTC)", false}, {"state", "State", false}, {"why", "Why it failed", false},
+			{key: "round", Head: "Round", Numeric: true}, {key: "attempt", Head: "Attempt", Numeric: true}, {key: "status", Head: "Status"}, {key: "kind", Head: "Kind"},
+			{key: "clip", Head: "Clip", Numeric: true}, {key: "noise", Head: "Noise", Numeric: true}, {key: "noise_multiplier", Head: "Noise multiplier", Numeric: true},
+			{key: "n_min", Head: "n min", Numeric: true}, {key: "members", Head: "Members", Numeric: true}, {key: "sampler", Head: "Sampler"},
+			{key: "charge_rho", Head: "ρ", Numeric: true}, {key: "spent_epsilon", Head: "ε after", Numeric: true}, {key: "spent_replace_one_epsilon", Head: "ε after, replace-one", Numeric: true, inFiles: true},
+			{key: "leaf", Head: "Leaf", Numeric: true}, {key: "end_leaf", Head: "End leaf", Numeric: true, inFiles: true}, {key: "opened", Head: "Opened (UTC)", inFiles: true}, {key: "ended", Head: "Ended (UTC)", inFiles: true}, {key: "state", Head: "State"}, {key: "why", Head: "Why it failed"},
 		},
 	}
 	for i := range j.Attempts {
@@ -141,7 +154,7 @@ func releasesTable(j *report.Job) *table {
 			number(a.Clip), number(a.Noise), number(a.Multiplier),
 			integer(a.NMin), members, text(a.Sampler),
 			number(a.Charge.Rho), number(a.Spent.Epsilon), number(a.Spent.ReplaceOne),
-			integer(a.Leaf), end, when(a.Opened), digest(a.State), optional(a.Why))
+			integer(a.Leaf), end, when(a.Opened), when(a.Ended), digest(a.State), optional(a.Why))
 	}
 	return t
 }
@@ -157,7 +170,7 @@ func accountantsTable(j *report.Job) *table {
 	t := &table{
 		name: "accountants", Caption: "The accountants' answers, side by side",
 		Note:    "ε of what is spent, at the job's δ and under its adjacency.",
-		columns: []column{{"accountant", "Accountant", false}, {"epsilon", "ε", true}, {"note", "Why it differs", false}},
+		columns: []column{{key: "accountant", Head: "Accountant"}, {key: "epsilon", Head: "ε", Numeric: true}, {key: "note", Head: "Why it differs"}},
 	}
 	for _, a := range j.Accountants {
 		t.add(text(a.Name), number(a.Epsilon), text(a.Note))
@@ -168,7 +181,7 @@ func accountantsTable(j *report.Job) *table {
 func parametersTable(j *report.Job) *table {
 	t := &table{
 		name: "parameters", Caption: "Public parameters, and how each was chosen",
-		columns: []column{{"parameter", "Parameter", false}, {"value", "Value", false}, {"how", "How it was chosen", false}},
+		columns: []column{{key: "parameter", Head: "Parameter"}, {key: "value", Head: "Value"}, {key: "how", Head: "How it was chosen"}},
 	}
 	for _, p := range j.Parameters {
 		t.add(text(p.Name), text(p.Value), text(p.How))

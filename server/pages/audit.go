@@ -28,7 +28,7 @@ type shownAccount struct {
 func (a *account) show(path string, query url.Values) *shownAccount {
 	s := &shownAccount{account: a}
 	for _, t := range a.tables() {
-		shown := t.show(a.Name+"-"+t.name, path, query)
+		shown := t.show(a.Name+"-"+t.name, 3, path, query)
 		switch t {
 		case a.privacy:
 			s.Privacy = shown
@@ -69,7 +69,7 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		}
 		return "/audit/" + job
 	})
-	body := auditBody{Report: a.Report, Jobs: jobs.show(jobs.name, "/audit", r.URL.Query())}
+	body := auditBody{Report: a.Report, Jobs: jobs.show(jobs.name, 2, "/audit", r.URL.Query())}
 	for i := range a.Jobs {
 		if !all {
 			break
@@ -87,7 +87,7 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 // else.
 func WriteReport(w io.Writer, r *report.Report) error {
 	jobs := jobsTable(r, func(job string) string { return "#" + job })
-	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, "", nil)}
+	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, 2, "", nil)}
 	for i := range r.Jobs {
 		a, err := newAccount(&r.Jobs[i])
 		if err != nil {

@@ -1,7 +1,9 @@
 package pages
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -17,7 +19,7 @@ import (
 // nothing is told by colour alone.
 var (
 	released   = figure.Look{Paint: figure.Blue, Glyph: draw.CircleGlyph{}}
-	failed     = figure.Look{Paint: figure.Vermilion, Glyph: draw.CrossGlyph{}}
+	failed     = figure.Look{Paint: figure.Vermilion, Glyph: figure.Cross{}}
 	replaceOne = figure.Look{Paint: figure.Green, Glyph: draw.PyramidGlyph{}}
 	clip       = figure.Look{Paint: figure.Orange, Glyph: draw.BoxGlyph{}}
 	limit      = figure.Look{Paint: figure.Muted, Dashes: []vg.Length{5, 3}}
@@ -25,8 +27,8 @@ var (
 
 // Figures stand beside each other where there is room, and are read on a telephone.
 const (
-	chartWidth  = 330 * vg.Length(1)
-	chartHeight = 170 * vg.Length(1)
+	chartWidth  = vg.Length(275)
+	chartHeight = vg.Length(150)
 	// mostPoints of a line that are drawn, and mostMarkers up to which each has one.
 	mostPoints  = 400
 	mostMarkers = 60
@@ -39,7 +41,7 @@ func drawAll(figures ...*figure.Figure) ([]drawn, error) {
 		if f == nil {
 			continue
 		}
-		f.Width, f.Height, f.Untitled = chartWidth, chartHeight, true
+		f.Width, f.Height, f.Untitled = cmp.Or(f.Width, chartWidth), chartHeight, true
 		svg, err := f.Inline()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
@@ -86,17 +88,20 @@ func chart(f *figure.Figure, lines []series, most *bound, crosses *series) *figu
 		p.Add(figure.Span{Value: most.value, Style: limit.Line(1.2)})
 		f.Legend = append(f.Legend, figure.Entry{Text: most.text, Line: limit.Line(1.2)})
 	}
-	for i := len(all) - 1; i >= 0; i-- {
-		s := all[i]
+	for _, s := range slices.Backward(lines) {
 		points := thin(s.points)
-		if s.look.Dashes == nil && (crosses == nil || i < len(lines)) {
-			figure.AddLine(p, points, s.look.Line(1.4))
-		}
-		if s.look.Glyph != nil && (len(points) <= mostMarkers || i >= len(lines)) {
+		figure.AddLine(p, points, s.look.Line(1.4))
+		if s.look.Glyph != nil && len(points) <= mostMarkers {
 			figure.AddMarkers(p, points, s.look.Marker(2.6))
 		}
 	}
+	if len(all) > len(lines) {
+		figure.AddMarkers(p, thin(crosses.points), crosses.look.Marker(3.4))
+	}
 	for i, s := range all {
+		if len(all) == 1 && most == nil {
+			break // the title says what it is
+		}
 		e := figure.Entry{Text: s.text, Marker: s.look.Marker(2.8)}
 		if i < len(lines) {
 			e.Line = s.look.Line(1.4)

@@ -71,7 +71,7 @@ func (p *Pages) downloadsPage(*http.Request) (*page, error) {
 	t := &table{
 		name: "downloads", Caption: "Downloads",
 		Note:    "Nothing of this is secret from those who may see these pages, and nothing of it is taken on trust: the ledger proves itself.",
-		columns: []column{{"file", "File", false}, {"what", "What it is", false}},
+		columns: []column{{key: "file", Head: "File"}, {key: "what", Head: "What it is"}},
 	}
 	for _, f := range []struct{ name, what string }{
 		{"ledger.zip", "The whole ledger: " + count(h.Checkpoint.Size, "record", "records") + ", their signed checkpoint, and the specifications of all jobs. undertone audit verify reads it."},

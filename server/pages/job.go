@@ -74,9 +74,9 @@ func roundsTable(job *rounds.JobView, times ended) *table {
 	t := &table{
 		name: "rounds", Caption: "Rounds, and attempts at them", Empty: "No round was opened yet.",
 		columns: []column{
-			{"round", "Round", true}, {"attempt", "Attempt", true}, {"phase", "Phase", false}, {"kind", "Kind", false},
-			{"members", "Members", true}, {"round_size", "of at most", true}, {"charge_rho", "ρ", true},
-			{"ended", "Ended (UTC)", false}, {"state", "State", false}, {"why", "Why it failed", false},
+			{key: "round", Head: "Round", Numeric: true}, {key: "attempt", Head: "Attempt", Numeric: true}, {key: "phase", Head: "Phase"}, {key: "kind", Head: "Kind"},
+			{key: "members", Head: "Members", Numeric: true}, {key: "round_size", Head: "of at most", Numeric: true}, {key: "charge_rho", Head: "ρ", Numeric: true},
+			{key: "ended", Head: "Ended (UTC)"}, {key: "state", Head: "State"}, {key: "why", Head: "Why it failed"},
 		},
 	}
 	for _, a := range job.Attempts {

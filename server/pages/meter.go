@@ -89,7 +89,7 @@ func (m *meter) figure() *figure.Figure {
 		return nil
 	}
 	last := m.samples[len(m.samples)-1]
-	line := series{look: figure.Look{Paint: released.Paint}, text: "all nodes together"}
+	line := series{look: figure.Look{Paint: released.Paint}}
 	for i, s := range m.samples[1:] {
 		before := m.samples[i]
 		line.points = append(line.points, plotter.XY{
@@ -97,8 +97,8 @@ func (m *meter) figure() *figure.Figure {
 		})
 	}
 	f := chart(&figure.Figure{
-		Name: "throughput", Title: "Contributions a second", X: "minutes from now", Y: "contributions/s",
-		Caption: "What was committed, over the last quarter of an hour or since this node started.",
+		Name: "throughput", Title: "Contributions a second", X: "minutes from now", Y: "contributions/s", Width: 400,
+		Caption: "What all nodes together have committed, over the last quarter of an hour or since this node started.",
 	}, []series{line}, nil, nil)
 	f.Panels[0].X.Min, f.Panels[0].X.Max = line.points[0].X, 0
 	f.Panels[0].X.Tick.Marker = figure.EvenTicks{Room: 6}

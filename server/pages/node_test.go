@@ -1,6 +1,7 @@
 package pages_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -199,11 +200,14 @@ func sumOf(m *rounds.Machine, spec *rounds.Spec, round int, data []local.Samples
 	return rounds.BlobOf(aggregation.Pack(nil, sum, spec.Width()))
 }
 
-// node is a node with that history, and its pages on a port.
+// node is a node with that history, and its pages on a port. It says that it has two
+// others beside it.
 type node struct {
 	*solo.Node
 	pages     *pages.Pages
 	notary    *notary.Notary
+	ledger    *counted
+	log       *lines
 	authority *authority.Authority
 	address   string
 }
@@ -213,17 +217,25 @@ var (
 	olaf  = identity.Identity{Role: identity.Operator, Name: "olaf"}
 )
 
+// serve serves the pages of a node with that history.
 func serve(t *testing.T) *node {
 	t.Helper()
-	n := &node{Node: solo.New()}
+	n := solo.New()
 	for _, c := range history() {
 		n.Do(t, c)
 	}
+	return serveNode(t, n, solo.SecretKey)
+}
+
+func serveNode(t *testing.T, on *solo.Node, secret string) *node {
+	t.Helper()
+	n := &node{Node: on, log: new(lines)}
 	key := filepath.Join(t.TempDir(), "ledger.key")
-	must(t, os.WriteFile(key, []byte(solo.SecretKey+"\n"), 0o600))
+	must(t, os.WriteFile(key, []byte(secret+"\n"), 0o600))
 	var err error
 	n.notary, err = notary.Open(n, []string{key})
 	must(t, err)
+	n.ledger = &counted{Notary: n.notary}
 	n.authority, err = authority.New()
 	must(t, err)
 	issued, err := n.authority.Issue(authority.Request{
@@ -236,12 +248,13 @@ func serve(t *testing.T) *node {
 	must(t, err)
 	n.address = l.Addr().String()
 	n.pages = pages.New(pages.Config{
-		Name: "n1", Host: n.address, Bearer: bearer, Node: n, Board: board.New(n), Ledger: n.notary,
+		Name: "n1", Host: n.address, Bearer: bearer, Node: n, Board: board.New(n), Ledger: n.ledger,
 		Stats: func() replication.Stats {
-			return replication.Stats{Leading: true, Term: 3, Members: 1, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond}
+			return replication.Stats{Leading: true, Term: 3, Members: 3, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond}
 		},
 		NotReady: n.NotReady, Disk: func() (int64, error) { return 1_480_000, nil },
-		Panicked: func() { t.Error("a page panicked") }, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Panicked: func() { t.Errorf("a page panicked:\n%s", n.log) },
+		Logger:   slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	done := make(chan error, 1)
 	go func() { done <- n.pages.Serve(l) }()
@@ -252,6 +265,66 @@ func serve(t *testing.T) *node {
 		must(t, <-done)
 	})
 	return n
+}
+
+// lines is a log to look into.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(line)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// Members are this node, and two that are not there.
+func (n *node) Members(context.Context) ([]replication.Member, error) {
+	var applied uint64
+	n.View(func(_ *rounds.Machine, index uint64) { applied = index })
+	member := func(name string, applied uint64) replication.Member {
+		return replication.Member{
+			Name: name, Address: name + ".example.org:7301", APIAddress: name + ".example.org:7300", Version: "0.3.0",
+			Voter: true, Leader: name == "n1", Reachable: true, Applied: applied, Term: 3,
+		}
+	}
+	members := []replication.Member{member("n1", applied), member("n2", applied), member("n3", applied-3)}
+	members[2].NotReady = []string{"log: catching up"}
+	return members, nil
+}
+
+// collectForAWhile lets a quarter of an hour pass, in which the open round collects.
+func (n *node) collectForAWhile(t *testing.T) {
+	t.Helper()
+	spec, _ := n.job(films)
+	src := rand.New(rand.NewPCG(seed, 1))
+	now := time.Now()
+	at := 412 // users that are in already
+	for back := 14 * time.Minute; back >= 0; back -= 10 * time.Second {
+		n.pages.Observe(now.Add(-back))
+		more := src.IntN(3 + int(back/time.Minute))
+		if at+more >= users-120 {
+			continue
+		}
+		if more > 0 {
+			zeros := aggregation.Pack(nil, make([]int64, spec.Releases[9].Length), spec.Width())
+			n.Do(t, rounds.Collect{Job: films, Round: 10, Attempt: 1, Members: ids(at + more)[at:], Sum: rounds.BlobOf(zeros)})
+			at += more
+		}
+	}
+}
+
+// job is a job as applied.
+func (n *node) job(name string) (spec *rounds.Spec, v rounds.JobView) {
+	n.View(func(m *rounds.Machine, _ uint64) { v, _ = m.Job(name) })
+	return v.Spec, v
 }
 
 func must(t *testing.T, err error) {

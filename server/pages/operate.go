@@ -112,8 +112,8 @@ func openTable(views []jobLook, edition *board.Edition) *table {
 		name: "open", Caption: "Rounds under way", Empty: "No round is open.",
 		Note: "The time left is this node's measure; the leader's counts.",
 		columns: []column{
-			{"job", "Job", false}, {"round", "Round", true}, {"attempt", "Attempt", true}, {"phase", "Phase", false},
-			{"members", "Contributions", true}, {"round_size", "of at most", true}, {"n_min", "at least", true}, {"left_seconds", "Time left", true},
+			{key: "job", Head: "Job"}, {key: "round", Head: "Round", Numeric: true}, {key: "attempt", Head: "Attempt", Numeric: true}, {key: "phase", Head: "Phase"},
+			{key: "members", Head: "Contributions", Numeric: true}, {key: "round_size", Head: "of at most", Numeric: true}, {key: "n_min", Head: "at least", Numeric: true}, {key: "left_seconds", Head: "Time left", Numeric: true},
 		},
 	}
 	for _, j := range views {
@@ -142,8 +142,8 @@ func stateTable(views []jobLook, edition *board.Edition) *table {
 	t := &table{
 		name: "jobs", Caption: "Jobs", Empty: "There are no jobs yet (undertone job create).",
 		columns: []column{
-			{"job", "Job", false}, {"state", "State", false}, {"released", "Released", true}, {"rounds", "of rounds", true},
-			{"spent_rho", "ρ spent", true}, {"cap_rho", "ρ cap", true}, {"spent_percent", "Spent, %", true}, {"next", "What comes next", false},
+			{key: "job", Head: "Job"}, {key: "state", Head: "State"}, {key: "released", Head: "Released", Numeric: true}, {key: "rounds", Head: "of rounds", Numeric: true},
+			{key: "spent_rho", Head: "ρ spent", Numeric: true}, {key: "cap_rho", Head: "ρ cap", Numeric: true}, {key: "spent_percent", Head: "Spent, %", Numeric: true}, {key: "next", Head: "What comes next"},
 		},
 	}
 	for _, j := range views {
@@ -182,8 +182,8 @@ func nodesTable(members []replication.Member) *table {
 		name: "nodes", Caption: "Nodes, and how far they are behind",
 		Note: "Lag is in commands behind the node that has applied most.",
 		columns: []column{
-			{"node", "Node", false}, {"role", "Role", false}, {"status", "Status", false}, {"applied", "Applied", true}, {"lag", "Lag", true},
-			{"term", "Term", true}, {"address", "For nodes", false}, {"api_address", "For clients", false}, {"version", "Version", false},
+			{key: "node", Head: "Node"}, {key: "role", Head: "Role"}, {key: "status", Head: "Status"}, {key: "applied", Head: "Applied", Numeric: true}, {key: "lag", Head: "Lag", Numeric: true},
+			{key: "term", Head: "Term", Numeric: true}, {key: "address", Head: "For nodes"}, {key: "api_address", Head: "For clients"}, {key: "version", Head: "Version"},
 		},
 	}
 	var most uint64
@@ -223,8 +223,8 @@ func cohortsTable(views []jobLook) *table {
 		name: "cohorts", Caption: "Cohorts", Empty: "No round was opened yet.",
 		Note: "Who took part in the latest rounds: how many, of how many that there was room for.",
 		columns: []column{
-			{"job", "Job", false}, {"round", "Round", true}, {"attempt", "Attempt", true}, {"phase", "Phase", false},
-			{"members", "Members", true}, {"round_size", "of at most", true}, {"share_percent", "Full, %", true},
+			{key: "job", Head: "Job"}, {key: "round", Head: "Round", Numeric: true}, {key: "attempt", Head: "Attempt", Numeric: true}, {key: "phase", Head: "Phase"},
+			{key: "members", Head: "Members", Numeric: true}, {key: "round_size", Head: "of at most", Numeric: true}, {key: "share_percent", Head: "Full, %", Numeric: true},
 		},
 	}
 	for _, j := range views {
@@ -266,8 +266,8 @@ func failuresTable(views []jobLook, times ended) *table {
 		name: "failures", Caption: "Failures, and why", Empty: "No attempt has failed.",
 		Note: "What a failed attempt cost stays spent.",
 		columns: []column{
-			{"job", "Job", false}, {"round", "Round", true}, {"attempt", "Attempt", true}, {"members", "Members", true},
-			{"charge_rho", "ρ spent", true}, {"ended", "When (UTC)", false}, {"why", "Why", false},
+			{key: "job", Head: "Job"}, {key: "round", Head: "Round", Numeric: true}, {key: "attempt", Head: "Attempt", Numeric: true}, {key: "members", Head: "Members", Numeric: true},
+			{key: "charge_rho", Head: "ρ spent", Numeric: true}, {key: "ended", Head: "When (UTC)"}, {key: "why", Head: "Why"},
 		},
 	}
 	for _, j := range views {

@@ -33,12 +33,14 @@ func qualityOf(job *rounds.JobView) (t trace, words string) {
 	}
 	t.measures, t.kinds = state.Trace, state.Config.Phases()
 	if t.measures == nil {
-		t.measures = []lowrank.Measure{{
-			Step: state.Step, NoiseVariance: state.Model.NoiseVariance, Scale: state.Model.Scale, Change: state.Change,
-		}}
-		words = "This job keeps no trace (undertone job create --trace): what is known is how its latest release was. "
+		last := lowrank.Measure{Step: state.Step, Scale: state.Model.Scale}
+		if t.kinds[state.Step-1].Kind == lowrank.Refine { // before, they are what the method assumes
+			last.NoiseVariance, last.Change = state.Model.NoiseVariance, state.Change
+		}
+		t.measures = []lowrank.Measure{last}
+		return t, "This job keeps no trace of its quality (undertone job create --trace), and servers keep the latest state alone: how that one is, is below."
 	}
-	return t, words + "All of it was in released states, which carry noised figures only, and is paid for."
+	return t, "How good the model is was released with it, from figures that are noised and paid for: to show it costs nothing more."
 }
 
 func (t trace) table() *table {
@@ -46,8 +48,8 @@ func (t trace) table() *table {
 		name: "quality", Caption: "Quality by release", Empty: "Nothing is released yet.",
 		Note: "Residual variance: of a typical user's responses, after the user's own fit, as a share of the squared response scale. Change: how far the release turned the shared directions and moved the shared mean.",
 		columns: []column{
-			{"release", "Release", true}, {"kind", "Kind", false},
-			{"residual_variance", "Residual variance", true}, {"response_scale", "Response scale", true}, {"change", "Change", true},
+			{key: "release", Head: "Release", Numeric: true}, {key: "kind", Head: "Kind"},
+			{key: "residual_variance", Head: "Residual variance", Numeric: true}, {key: "response_scale", Head: "Response scale", Numeric: true}, {key: "change", Head: "Change", Numeric: true},
 		},
 	}
 	known := func(x float64) cell {
@@ -64,7 +66,7 @@ func (t trace) table() *table {
 
 func (t trace) figures(job string) []*figure.Figure {
 	draw := func(name, title, y, caption string, of func(lowrank.Measure) float64) *figure.Figure {
-		line := series{look: released, text: "after the release"}
+		line := series{look: released}
 		for _, m := range t.measures {
 			if v := of(m); v != 0 {
 				line.points = append(line.points, plotter.XY{X: float64(m.Step), Y: v})

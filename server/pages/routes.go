@@ -124,7 +124,7 @@ type view struct {
 func (v view) Table(name string) (*shown, error) {
 	for _, t := range v.tables {
 		if t.name == name {
-			return t.show(name, v.Path, v.query), nil
+			return t.show(name, 2, v.Path, v.query), nil
 		}
 	}
 	return nil, fmt.Errorf("no table %s", name)

@@ -27,6 +27,8 @@ type column struct {
 	Head string
 	// Numeric columns are flush right.
 	Numeric bool
+	// inFiles columns are in files alone: a page has no room for them.
+	inFiles bool
 }
 
 // cell is a value, as programs read it, and its text for people where that differs.
@@ -153,6 +155,7 @@ const pageRows = 200
 type shown struct {
 	*table
 	ID       string // unique on the page
+	Level    int    // of its heading
 	path     string // of the table's page, without a slash at its end; empty: of a file that stands alone
 	from, to int    // rows
 	query    url.Values
@@ -160,8 +163,8 @@ type shown struct {
 
 // show picks the rows that a request asks for: a parameter of the table's name counts
 // pages of rows, from 1.
-func (t *table) show(id, path string, query url.Values) *shown {
-	s := &shown{table: t, ID: id, path: path, query: query, to: len(t.rows)}
+func (t *table) show(id string, level int, path string, query url.Values) *shown {
+	s := &shown{table: t, ID: id, Level: level, path: path, query: query, to: len(t.rows)}
 	if path == "" { // all there is to see
 		return s
 	}
@@ -175,10 +178,27 @@ func (t *table) show(id, path string, query url.Values) *shown {
 func (s *shown) pages() int { return (len(s.rows) + pageRows - 1) / pageRows }
 
 // Columns, Rows, CSV and the following are for templates.
-func (s *shown) Columns() []column { return s.columns }
-func (s *shown) Rows() [][]cell    { return s.rows[s.from:s.to] }
+func (s *shown) Columns() []column { return shownOf(s, s.columns) }
 func (s *shown) CSV() string       { return s.file(".csv") }
 func (s *shown) JSON() string      { return s.file(".json") }
+
+func (s *shown) Rows() [][]cell {
+	rows := make([][]cell, 0, s.to-s.from)
+	for _, row := range s.rows[s.from:s.to] {
+		rows = append(rows, shownOf(s, row))
+	}
+	return rows
+}
+
+// shownOf leaves out what is in files alone.
+func shownOf[T any](s *shown, row []T) (some []T) {
+	for i, c := range row {
+		if !s.columns[i].inFiles {
+			some = append(some, c)
+		}
+	}
+	return some
+}
 
 func (s *shown) file(extension string) string {
 	if s.path == "" {

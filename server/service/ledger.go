@@ -119,6 +119,9 @@ func (b *bookkeeper) RotateKey(ctx context.Context, req *undertonev1.RotateKeyRe
 		return nil, refusal.New(undertonev1.Reason_REASON_MALFORMED, "key: it is one of %.64q, and the ledger is %q", next.Name(), origin)
 	}
 	rotation, err := b.notary.Rotation(req.Key)
+	if errors.Is(err, notary.ErrNoKey) {
+		return nil, refusal.New(undertonev1.Reason_REASON_NO_KEY, "this node has not both secret keys, the ledger's and the next")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +165,11 @@ func (b *bookkeeper) RecordCanary(ctx context.Context, req *undertonev1.RecordCa
 // measured is a measurement in integers: the claim to the nearest millionth, and what
 // was shown rounded down.
 func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, err error) {
-	const millionths, most = 1e6, 1e6
+	const (
+		millionths = 1e6
+		most       = 1e6
+		exact      = 1 << 53 // what every reader of JSON can read
+	)
 	wrong := func(field, want string) error {
 		return refusal.New(undertonev1.Reason_REASON_MALFORMED, "%s: want %s", field, want)
 	}
@@ -175,9 +182,9 @@ func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, er
 		return m, wrong("delta", "a number between 0 and 1")
 	case !(req.Confidence >= 1/millionths && req.Confidence < 1):
 		return m, wrong("confidence", "a number between 0 and 1")
-	case req.Trials == 0:
-		return m, wrong("trials", "at least one")
-	case req.MeasuredMs <= 0:
+	case req.Trials == 0 || req.Trials > exact:
+		return m, wrong("trials", "a number from 1 to 2^53")
+	case req.MeasuredMs <= 0 || req.MeasuredMs > exact:
 		return m, wrong("measured_ms", "milliseconds since 1970")
 	}
 	return ledger.CanaryMeasured{

@@ -226,6 +226,9 @@ func (t *tally) deviation(round int) Test {
 		Name:     fmt.Sprintf("noise of round %d over what is claimed", round+1),
 		Measured: math.Sqrt(t.squares[round] / m), Expected: 1,
 	}
+	alpha := 1 - t.d.Confidence
+	out.Low = math.Sqrt(t.squares[round] / chi.Quantile(1-alpha/2))
+	out.High = math.Sqrt(t.squares[round] / chi.Quantile(alpha/2))
 	less, more := chi.CDF(t.squares[round]), chi.Survival(t.squares[round])
 	out.PValue = min(1, 2*min(less, more))
 	out.Meaning = "there is less noise than is charged"

@@ -46,11 +46,10 @@
 // # Tests
 //
 // Beside the attacks, which only see too little noise, stand tests of what the
-// claimed noise looks like, each with an exact p-value under the claim up to the
-// lattice's rounding (leastNoise): its deviation in every round, whether it depends on
-// that of another round or coordinate, whether it lies on a coarser lattice than
-// claimed, whether two contributions carry the same, and whether the canaries arrive
-// whole.
+// claimed noise looks like, each with a p-value under the claim that is exact but for
+// the lattice (see leastNoise): its deviation in every round, whether it depends on that
+// of another round or coordinate, whether it lies on a coarser lattice than it should,
+// whether two contributions carry the same, and whether canaries arrive whole.
 //
 // The audit fails if any p-value is below FalseAlarm over the number of tests and
 // attacks (Bonferroni): an honest service fails with probability at most FalseAlarm.
@@ -60,8 +59,9 @@
 //
 // # What it does not show
 //
-// That the servers in question run this code: it is this program's path that is
-// measured, and on other machines theirs. And nothing about contributions whose norm is
-// within the bound by the clip alone, but for the loud canaries, which come in at
-// several times C.
+// That other machines run this code: what is measured is the path in this program.
+// Whoever wants to measure a cluster creates a canary job there (jobs.NewCanary), in a
+// budget of its own. That what devices contribute is clipped in every direction:
+// canaries lie along single coordinates, at C and, one in eight, at several times C.
+// And that no seed leaks: noise that somebody can predict looks like any other.
 package canary

@@ -53,7 +53,11 @@ type Test struct {
 	Name     string  `json:"name"`
 	Measured float64 `json:"measured"`
 	Expected float64 `json:"expected"`
-	PValue   float64 `json:"p_value"`
-	Passed   bool    `json:"passed"`
-	Meaning  string  `json:"meaning,omitempty"` // of a failure
+	// Low and High are an interval of Confidence around what is measured, of the
+	// noise's deviation; 0 elsewhere.
+	Low     float64 `json:"low,omitempty"`
+	High    float64 `json:"high,omitempty"`
+	PValue  float64 `json:"p_value"` // of what is measured, or more
+	Passed  bool    `json:"passed"`
+	Meaning string  `json:"meaning,omitempty"` // of a failure
 }

@@ -200,9 +200,13 @@ func printCanary(w io.Writer, r *canary.Result) error {
 	}
 	fmt.Fprintln(w)
 	t = tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(t, "TEST\tMEASURED\tEXPECTED\tCHANCE\tRESULT")
+	fmt.Fprintln(t, "TEST\tMEASURED\tINTERVAL\tEXPECTED\tCHANCE\tRESULT")
 	for _, c := range r.Tests {
-		fmt.Fprintf(t, "%s\t%.4g\t%.4g\t%.2g\t%s\n", c.Name, c.Measured, c.Expected, c.PValue, passed(c.Passed))
+		interval := ""
+		if c.High > 0 {
+			interval = fmt.Sprintf("%.4f to %.4f", c.Low, c.High)
+		}
+		fmt.Fprintf(t, "%s\t%.4g\t%s\t%.4g\t%.2g\t%s\n", c.Name, c.Measured, interval, c.Expected, c.PValue, passed(c.Passed))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -104,6 +104,7 @@ func printFaults(w io.Writer, r *faults.Report, asJSON bool) error {
 	fmt.Fprintf(t, "attempts failed\t%d\ttoo few contributions at the deadline\n", r.Failed)
 	fmt.Fprintf(t, "contributions acknowledged\t%d\t\n", r.Acknowledged)
 	fmt.Fprintf(t, "contributions without an answer\t%d\t\n", r.Unknown)
+	fmt.Fprintf(t, "records of the ledger\t%d\t%d checkpoints followed\n", r.Records, r.Checkpoints)
 	total := 0
 	var each []string
 	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {

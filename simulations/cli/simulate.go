@@ -1,6 +1,7 @@
-// Package cli is undertone simulate, benchmark and faults, and the measurements of
-// undertone audit, canary and membership: their flags, their progress, and what they print and leaves in files. What is computed is package
-// simulations' and what a report looks like package report's.
+// Package cli is undertone simulate, benchmark and faults, and what undertone audit
+// measures, canary and membership: their flags, their progress, and what they print
+// and leave in files. What is computed is the business of package simulations and those
+// below it, what a report looks like that of package report.
 //
 // Every mistake in the flags, or in a file that they name, is an error with
 // exit status 2, found before anything is computed or written.

@@ -8,7 +8,9 @@
 //  3. every acknowledged contribution in the sum exactly once, or its round
 //     failed (porcupine, over submit, acknowledge and close);
 //  4. the same state on every node;
-//  6. no release of fewer than n_min.
+//  6. no release of fewer than n_min;
+//  7. one ledger, at every node and for everybody who saw it grow, which verifies,
+//     has each attempt before it collects, and tells what was shown of it after.
 //
 // (The fifth, that nothing private is replicated or logged, is a property of the
 // formats.) The seed fixes which faults come in which order, and how each client
@@ -56,6 +58,8 @@ type Report struct {
 	Failed       int            `json:"failed"`       // attempts, of too few contributions
 	Acknowledged int            `json:"acknowledged"` // contributions
 	Unknown      int            `json:"unknown"`      // contributions without an answer
+	Records      int            `json:"records"`      // of the ledger
+	Checkpoints  int            `json:"checkpoints"`  // of it, that clients and an auditor followed
 	Faults       map[string]int `json:"faults"`       // by name
 	Seconds      float64        `json:"seconds"`
 	Violations   []string       `json:"violations"` // of the promises: there should be none
@@ -86,9 +90,11 @@ type run struct {
 	history *history
 	random  *rand.Rand
 
-	mu     sync.Mutex
-	specs  map[string]*rounds.Spec
-	report Report
+	ledgerKey string     // public
+	witnesses []*witness // of the ledger
+	mu        sync.Mutex
+	specs     map[string]*rounds.Spec
+	report    Report
 }
 
 // Run performs a run. An error is one of the run's own; what the service did
@@ -111,6 +117,9 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		return nil, err
 	}
 	defer r.cluster.Stop()
+	if err := r.readLedgerKey(); err != nil {
+		return nil, err
+	}
 	r.network.pid = func(node int) int { return r.cluster.Nodes()[node].Pid() }
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -130,14 +139,26 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 			return nil, err
 		}
 		one.log, one.specs = r.history, r.spec
+		if one.ledger, err = r.newWitness(one.name); err != nil {
+			return nil, err
+		}
 		group.Go(func() {
 			defer hangUp()
 			one.run(ctx)
 		})
 	}
+	auditor, err := r.newWitness("auditor")
+	if err != nil {
+		return nil, err
+	}
+	failed := make(chan error, 1)
+	group.Go(func() { failed <- r.audit(ctx, auditor) })
 	err = r.play(ctx, cancel)
 	cancel()
 	group.Wait()
+	if err = errors.Join(err, <-failed); err == nil {
+		err = r.stockOfLedgers()
+	}
 	r.report.Seconds = time.Since(begin).Seconds()
 	r.report.Violations = r.history.violations
 	return &r.report, err

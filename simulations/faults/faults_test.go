@@ -51,7 +51,7 @@ func serve(path string) error {
 	return s.Run(ctx)
 }
 
-// Promises 1 to 4 and 6, under every fault there is.
+// Promises 1 to 4, 6 and 7, under every fault there is.
 func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")

@@ -62,6 +62,7 @@ type jobHistory struct {
 	states   map[int][]byte // digests, by version
 	released int
 	spent    uint64
+	shown    *undertonev1.Job // last
 }
 
 func newHistory() *history {
@@ -153,7 +154,7 @@ func (h *history) sawJob(j *undertonev1.Job) {
 	if j.SpentNanoRho < seen.spent {
 		h.violations = append(h.violations, fmt.Sprintf("%s: spent went from %d to %d nano-rho", spec.Job, seen.spent, j.SpentNanoRho))
 	}
-	seen.released, seen.spent = int(j.Released), j.SpentNanoRho
+	seen.released, seen.spent, seen.shown = int(j.Released), j.SpentNanoRho, j
 	var charged uint64
 	next := 1
 	for i, a := range j.Attempts {

@@ -75,11 +75,16 @@ type client struct {
 	log    *history
 	random *rand.Rand
 
-	index uint64 // the highest it has seen
-	known map[attemptKey]bool
-	last  *undertonev1.SubmitRequest
-	ended sync.WaitGroup
+	index  uint64 // the highest it has seen
+	ledger *witness
+	known  map[attemptKey]bool
+	last   *undertonev1.SubmitRequest
+	ended  sync.WaitGroup
 }
+
+// reconnect soon: nodes come back.
+var reconnect = grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
+	Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}})
 
 // newClient connects to every node.
 func newClient(number int, bearer *identity.Bearer, servers []string, seed uint64) (*client, func(), error) {
@@ -93,9 +98,7 @@ func newClient(number int, bearer *identity.Bearer, servers []string, seed uint6
 		}
 	}
 	for _, address := range servers {
-		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(grpctls.Client(bearer)),
-			grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
-				Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}}))
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(grpctls.Client(bearer)), reconnect)
 		if err != nil {
 			hangUp()
 			return nil, nil, err
@@ -114,7 +117,7 @@ func (c *client) node() undertonev1grpc.ParticipantServiceClient {
 func (c *client) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		call, cancel := context.WithTimeout(ctx, time.Second)
-		r, err := c.node().Poll(call, &undertonev1.PollRequest{MinIndex: c.index, WaitMs: 200})
+		r, err := c.node().Poll(call, &undertonev1.PollRequest{MinIndex: c.index, WaitMs: 200, LedgerSize: uint64(c.ledger.last().Size)})
 		cancel()
 		if err != nil {
 			pause(ctx, 20*time.Millisecond)
@@ -124,9 +127,11 @@ func (c *client) run(ctx context.Context) {
 			c.log.violation("client %d was shown index %d after %d", c.number, r.Index, c.index)
 		}
 		c.index = max(c.index, r.Index)
+		c.ledger.sees(r.Ledger)
 		for _, w := range r.Work {
 			k := attemptKey{w.Job, int(w.Round), int(w.Attempt)}
 			c.log.sawOpen(k, w.StateDigest)
+			c.ledger.reserved(w)
 			if spec := c.specs(w.Job); spec != nil && !c.known[k] {
 				c.known[k] = true
 				c.takePart(ctx, k, w, spec)

@@ -46,19 +46,19 @@ func accountants(j *ledger.Job) ([]Accountant, error) {
 		return nil, err
 	}
 	out := []Accountant{
-		{"zCDP by hand", simple, "rho + 2 sqrt(rho ln(1/delta)) of the rho that the ledger enforces: valid for every mechanism of that rho, and a pocket calculator is enough. The most pessimistic."},
-		{"zCDP", zcdp, "The best conversion known of the same rho, still for every mechanism of that rho and not for Gaussian noise alone: above the exact answer."},
+		{"zCDP by hand", simple, "rho + 2 sqrt(rho ln(1/delta)), of the rho that the ledger enforces: for any mechanism of that rho, and by pocket calculator. The most pessimistic."},
+		{"zCDP", zcdp, "The best conversion known of the same rho: still for any mechanism of it, so above the exact answer for Gaussian noise."},
 	}
 	all := events(j)
 	for _, a := range []struct {
 		name, note string
 		epsilon    func() (float64, error)
 	}{
-		{"GDP", "Exact for Gaussian noise, computed from the noise of every attempt. What is spent is stated by it, from charges that round up.", func() (float64, error) {
+		{"GDP", "Exact for Gaussian noise, here from the noise of every attempt. The report's figures are this accountant's, from charges that round up.", func() (float64, error) {
 			mu, err := accounting.GDP(all)
 			return accounting.GaussianEpsilon(mu, delta), err
 		}},
-		{"RDP", "The best of many Renyi orders. The conversion from each order to epsilon loses some percent.", func() (float64, error) {
+		{"RDP", "The best of many Renyi orders. Their conversion to epsilon loses some ten percent.", func() (float64, error) {
 			curve, err := accounting.RDP(all)
 			if err != nil {
 				return 0, err
@@ -66,7 +66,7 @@ func accountants(j *ledger.Job) ([]Accountant, error) {
 			epsilon, _, err := curve.Epsilon(delta)
 			return epsilon, err
 		}},
-		{"PLD", "The distribution of the privacy loss on a grid, which rounds up: the same as GDP by other arithmetic, and above it by the grid's step.", func() (float64, error) {
+		{"PLD", "The privacy loss distribution, on a grid that rounds up: the answer of GDP by other arithmetic.", func() (float64, error) {
 			if len(all) > mostMechanisms {
 				return 0, fmt.Errorf("%d different mechanisms are too many for it: %w", len(all), accounting.ErrUnsupported)
 			}

@@ -129,12 +129,23 @@ func (p *page) job(j *Job) {
 	}
 	p.section("Canary")
 	p.canary(j.Canary)
-	p.section("Public parameters")
-	p.table(func(row func(cells ...string)) {
-		for _, parameter := range j.Parameters {
-			row(parameter.Name, shorten(parameter.Value), parameter.How)
+	p.section("Public parameters, and how each was chosen")
+	p.parameters(j.Parameters)
+}
+
+// parameters that were chosen alike are said together, in the order of the first of each.
+func (p *page) parameters(all []Parameter) {
+	var hows []string
+	values := make(map[string][]string)
+	for _, parameter := range all {
+		if values[parameter.How] == nil {
+			hows = append(hows, parameter.How)
 		}
-	})
+		values[parameter.How] = append(values[parameter.How], parameter.Name+" "+shorten(parameter.Value))
+	}
+	for _, how := range hows {
+		p.wrap("  - ", "    ", how+": "+strings.Join(values[how], ", ")+".")
+	}
 }
 
 func (p *page) section(title string) {
@@ -147,7 +158,7 @@ func (p *page) attempts(j *Job) {
 		return
 	}
 	p.table(func(row func(cells ...string)) {
-		row("round", "attempt", "kind", "status", "members", "n_min", "clip", "noise", "z", "sampler", "rho", "spent", "epsilon", "leaf")
+		row("round", "attempt", "kind", "status", "members", "n_min", "clip", "noise", "z", "sampler", "rho", "spent rho", "epsilon", "leaf")
 		for _, a := range j.Attempts {
 			leaf := fmt.Sprint(a.Leaf)
 			if a.EndLeaf >= 0 {
@@ -196,11 +207,10 @@ func privacyCells(p Privacy) []string {
 // figure is a number to five digits.
 func figure(x float64) string { return fmt.Sprintf("%.5g", x) }
 
-// shorten keeps a digest or a list from filling the line.
+// shorten keeps a digest from filling the line.
 func shorten(s string) string {
-	const most = 24
-	if len(s) <= most {
-		return s
+	if len(s) == 64 && !strings.Contains(s, " ") {
+		return s[:16] + "..."
 	}
-	return s[:most-3] + "..."
+	return s
 }

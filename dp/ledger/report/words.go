@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
+	"unicode"
 
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -19,13 +21,13 @@ func adjacencyMeans(a dp.Adjacency) string {
 	return "any one user's contributions are replaced by zeros; how many took part is public"
 }
 
-// trust says who sees what. The figures are of the job's first release.
+// trust says who sees what. The figures are those of the first round.
 func trust(j *ledger.Job) Trust {
 	s := &j.Specification
 	t := Trust{Mode: s.Trust}
 	m := j.Specification.Mechanism(1)
 	share := math.Ldexp(float64(m.Sigma), -20) / sensitivity(&m)
-	released := "whoever fetches a released state sees it with all of the noise: that, and no more, costs what this ledger says"
+	released := "whoever fetches released states sees them with all of the noise: towards them the figures here hold"
 	honest := fmt.Sprintf("%d of the contributions in a sum must carry their honest noise: participants who leave theirs out, or tell it to others, take it away", s.NMin)
 	switch s.Trust {
 	case ledger.TrustCentral:
@@ -46,7 +48,7 @@ func trust(j *ledger.Job) Trust {
 		t.Collude = []string{"nobody need be trusted but the user's own device and the program on it"}
 	default:
 		t.SeesBefore = []string{
-			fmt.Sprintf("the server that receives a contribution sees it with that user's share of the noise alone: a noise multiplier of %.3g, where the sum has %.3g. That is %d times the rho, and hides little", share, multiplier(j, &m), s.NMin),
+			fmt.Sprintf("the server that receives a contribution sees it with that user's share of the noise alone, 1 of %d: a noise multiplier of %.3g in the first round, where the sum has %.3g", s.NMin, share, multiplier(j, &m)),
 			"all servers, and whoever reads their disks, see sums of single batches, with as many shares of noise as there are contributions in the batch",
 			released,
 		}
@@ -61,8 +63,8 @@ func trust(j *ledger.Job) Trust {
 
 // How parameters come about.
 const (
-	byOperator = "chosen by the operator before the first round, without looking at data"
-	byLayout   = "follows from the method's parameters: no data are looked at"
+	byOperator = "by the operator, before the first round"
+	byLayout   = "computed from the method's parameters"
 )
 
 // parameters of a job's specification, and how each was chosen.
@@ -76,13 +78,13 @@ func parameters(j *ledger.Job) []Parameter {
 	out = append(out,
 		Parameter{"adjacency", s.Adjacency.String(), byOperator},
 		Parameter{"trust", s.Trust, byOperator},
-		Parameter{"delta", fmt.Sprintf("%g", s.Delta), byOperator + fmt.Sprintf("; 1 over the round's size is %.2g", 1/float64(s.RoundSize))},
-		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed: the most rho that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose before the first round", price.Epsilon)},
-		Parameter{"n_min", fmt.Sprint(s.NMin), byOperator + ": the least contributions to a release, and the shares that make up its noise"},
+		Parameter{"delta", fmt.Sprintf("%g", s.Delta), byOperator},
+		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed, as the most that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose", price.Epsilon)},
+		Parameter{"n_min", fmt.Sprint(s.NMin), byOperator},
 		Parameter{"round_size", fmt.Sprint(s.RoundSize), byOperator},
 		Parameter{"deadline", fmt.Sprintf("%g s", float64(s.Deadline)/1000), byOperator},
-		Parameter{"lattice", fmt.Sprintf("spacing 2^-%d, modulo 2^%d", s.Lattice.ScaleBits, s.Lattice.ModulusBits), "the spacing is fixed in the program, far below any noise; the modulus is computed: the least that holds the sum of a full round"},
-		Parameter{"initial state", stateZero(j), "computed from the method's parameters alone, before any data"},
+		Parameter{"lattice", fmt.Sprintf("spacing 2^-%d, modulo 2^%d", s.Lattice.ScaleBits, s.Lattice.ModulusBits), "the spacing fixed in the program, far below any noise, and the modulus computed, as the least for the sum of a full round"},
+		Parameter{"initial state", stateZero(j), byLayout},
 	)
 	kinds := make(map[string]bool)
 	for i := range s.Releases {
@@ -95,9 +97,9 @@ func parameters(j *ledger.Job) []Parameter {
 		out = append(out,
 			Parameter{"length of " + r.Kind, fmt.Sprint(r.Length), byLayout},
 			Parameter{"clip of " + r.Kind, fmt.Sprintf("%.6g", clip(&m)), clipHow(s)},
-			Parameter{"charge of " + r.Kind, fmt.Sprintf("%.6g rho", r.Charge.Rho()), "computed: this release's share of the budget, by a schedule that depends on public numbers only"},
-			Parameter{"noise of " + r.Kind, fmt.Sprintf("%.6g", deviation(j, &m)), "computed: the least noise that the charge pays for" + noiseOf(s)},
-			Parameter{"largest coordinate of " + r.Kind, fmt.Sprint(r.Largest), "computed from the clip and the noise: no honest contribution has a larger one"},
+			Parameter{"charge of " + r.Kind, fmt.Sprintf("%.6g rho", r.Charge.Rho()), "computed, as shares of the budget by a schedule of public numbers"},
+			Parameter{"noise of " + r.Kind, fmt.Sprintf("%.6g", deviation(j, &m)), "computed, as the least noise that the charge pays for" + noiseOf(s)},
+			Parameter{"largest coordinate of " + r.Kind, fmt.Sprint(r.Largest), "computed from clip and noise, so that no honest contribution has a larger one"},
 		)
 	}
 	return out
@@ -122,20 +124,21 @@ const amhtLRS = "amht-lrs"
 
 func clipHow(s *ledger.Specification) string {
 	if s.Method == amhtLRS {
-		return "fixed in advance by the method: each device divides its contribution by its own norm, so there is no clip to learn; units of the data come from noised histograms within releases that were paid for"
+		return "fixed by the method, as a device divides its contribution by the norm that it has; the data's scales come from noised histograms that are part of releases, and paid for with them"
 	}
-	return "fixed in advance by the specification: no data are looked at"
+	return "fixed in advance"
 }
 
 // Parameters of AMHT-LRS that are computed where the operator leaves them out.
 var amhtLRSHow = map[string]string{
-	"rounds": byOperator + ", or left at the program's 6",
-	"sketch": "computed from dim and rank where there are too many features for full moments, unless the operator chose it",
+	"rounds": byOperator + ", or the program's 6",
+	"sketch": byOperator + ", or computed from dim and rank",
 }
 
 // methodParameters are the fields of the method's parameters, in their order.
 func methodParameters(s *ledger.Specification) []Parameter {
 	var out []Parameter
+	add := func(name, value, how string) { out = append(out, Parameter{visible(name), visible(value), how}) }
 	d := json.NewDecoder(bytes.NewReader(s.Parameters))
 	if _, err := d.Token(); err != nil {
 		return nil
@@ -158,20 +161,31 @@ func methodParameters(s *ledger.Specification) []Parameter {
 		if chosen := amhtLRSHow[field]; s.Method == amhtLRS && chosen != "" {
 			how = chosen
 		}
-		out = append(out, Parameter{field, text.String(), how})
+		add(field, text.String(), how)
 	}
 	return out
+}
+
+// visible is a text of a specification's author, without what would move a cursor.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 // notCovered is what no ledger can show.
 func notCovered(h *ledger.History) []string {
 	out := []string{
 		"Programs: a ledger holds what servers said they did. That devices and servers run the program that is published, and draw the noise that it draws, is measured by the canary, not proved.",
-		"Malicious clients: a contribution is bounded in norm and otherwise whatever its sender likes. Privacy does not depend on it; the quality of what is learned does.",
+		"Malicious clients: a contribution is bounded in norm and otherwise whatever its sender likes. That changes what is learned, not what it gives away of others; noise that is left out does, as said under trust.",
 		"Taking part: the servers know who took part, when, and from which address. It is not counted, and no privacy is claimed for not being asked.",
 		"Timing: how long a device or a server takes, and how its traffic looks.",
 		"Users with several accounts or devices: the unit is one account. Who has k of them in every round has k^2 times the rho.",
 		"Several ledgers: who takes part in jobs of other clusters, or of this one under another ledger, adds them up.",
+		"How parameters were chosen: the ledger shows that they were fixed before the first round, and not what the operator had looked at by then.",
 		"What an app does with a user's own data and predictions on the device.",
 	}
 	if len(h.Restored) > 0 {

@@ -66,3 +66,14 @@ func (i Interval) Plot(c draw.Canvas, p *plot.Plot) {
 		c.StrokeLine2(i.Style, x-cap, trY(end), x+cap, trY(end))
 	}
 }
+
+// Cross is a marker that is as bold as the others.
+type Cross struct{}
+
+// DrawGlyph implements draw.GlyphDrawer.
+func (Cross) DrawGlyph(c *draw.Canvas, g draw.GlyphStyle, at vg.Point) {
+	style := draw.LineStyle{Color: g.Color, Width: g.Radius / 1.6}
+	r := g.Radius * 1.2
+	c.StrokeLine2(style, at.X-r, at.Y-r, at.X+r, at.Y+r)
+	c.StrokeLine2(style, at.X-r, at.Y+r, at.X+r, at.Y-r)
+}

@@ -158,7 +158,7 @@ func (f *flags) config(stderr io.Writer) (client.Config, error) {
 			return c, fileMistake("ledger-key", err)
 		}
 		if _, err := ledger.ParseKey(string(text)); err != nil {
-			return c, commandline.Flagf("ledger-key", "%s: no public key of a ledger, such as undertone audit key prints", f.ledgerKey)
+			return c, commandline.Flagf("ledger-key", "%s: no public key of a ledger, such as undertone audit key publish prints", f.ledgerKey)
 		}
 		c.LedgerKey = string(text)
 	}

@@ -60,6 +60,7 @@ Nothing can be changed later. The job begins paused.`,
 	what.BoolVar(&t.parameters.Centred, "centred", false, "learn a mean that all clients share, too")
 	what.IntVar(&t.parameters.Rounds, "rounds", 0, "`updates` of U after the initialisation; 0 leaves the number to the schedule")
 	what.StringVar(&t.update, "update", string(lowrank.Gradient), "how U follows from the sum, a `rule`: "+list(updates))
+	what.BoolVar(&t.parameters.Trace, "trace", true, "keep what releases tell of the model's quality, for the job's page; costs no privacy")
 	what.IntVar(&t.parameters.Sketch, "sketch", 0, "`columns` of the sketched initialisation; 0 leaves them to the schedule")
 	what.BoolVar(&t.parameters.HardThreshold, "hard-threshold", false, "clients find b by hard thresholding instead of pursuit")
 
@@ -136,7 +137,7 @@ func (t *terms) specification(cmd *cobra.Command, job string) ([]byte, *rounds.S
 }
 
 func (t *terms) fromFile(cmd *cobra.Command, job string) ([]byte, *rounds.Spec, error) {
-	for _, flag := range []string{"dim", "rank", "sparsity", "features", "centred", "rounds", "update", "sketch", "hard-threshold",
+	for _, flag := range []string{"dim", "rank", "sparsity", "features", "centred", "rounds", "update", "sketch", "trace", "hard-threshold",
 		"epsilon", "delta", "adjacency", "trust", "spare", "n-min", "round-size", "deadline"} {
 		if cmd.Flags().Changed(flag) {
 			return nil, nil, flagf(flag, "is a term of a job, but --spec names a file of them")

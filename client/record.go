@@ -13,6 +13,7 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
 )
 
 // record is what the device knows of itself and may never forget: what it
@@ -25,6 +26,8 @@ type record struct {
 	Jobs  map[string]*jobRecord `json:"jobs"`
 	// Ledger is nil until one was seen.
 	Ledger *witnessed `json:"ledger,omitempty"`
+	// Former are the ledgers that were followed before, one of an origin.
+	Former []*witnessed `json:"former,omitempty"`
 }
 
 // jobRecord is a job as it was shown.
@@ -67,7 +70,7 @@ func (d digest) String() string { return hex.EncodeToString(d[:]) }
 
 const (
 	recordMagic   = "utdr"
-	recordVersion = 2 // 1 has no ledger
+	recordVersion = 2 // 1 has no ledgers
 )
 
 func (r *record) encode() []byte {
@@ -90,7 +93,7 @@ func decodeRecord(data []byte) (*record, error) {
 	if err := d.Decode(r); err != nil || d.More() {
 		return nil, fmt.Errorf("%w: no record: %v", ErrCorrupt, err)
 	}
-	if version < 2 && r.Ledger != nil {
+	if version < 2 && (r.Ledger != nil || r.Former != nil) {
 		return nil, fmt.Errorf("%w: a record of version %d has no ledger", ErrCorrupt, version)
 	}
 	if r.Jobs == nil {
@@ -117,13 +120,51 @@ func (r *record) check() error {
 			}
 		}
 	}
-	if r.Ledger != nil {
-		if err := r.Ledger.open(); err != nil {
+	if r.Ledger == nil && len(r.Former) > 0 {
+		return errors.New("a former ledger, and none that followed")
+	}
+	origins := map[string]bool{}
+	for _, w := range append(slices.Clone(r.Former), r.Ledger) {
+		if w == r.Ledger && w == nil {
+			continue
+		}
+		if err := w.open(); err != nil {
 			return err
 		}
+		if origins[w.checkpoint.Origin] {
+			return fmt.Errorf("the ledger of %.64q stands twice", w.checkpoint.Origin)
+		}
+		origins[w.checkpoint.Origin] = true
 	}
 	_, err := r.spent()
 	return err
+}
+
+// follows is what was witnessed of the ledger that a device follows, nil if nothing was:
+// of the one on record, unless pin is the key of one of another origin.
+func (r *record) follows(pin string) *witnessed {
+	key, err := ledger.ParseKey(pin)
+	if err != nil || r.Ledger == nil || key.Name() == r.Ledger.checkpoint.Origin {
+		return r.Ledger
+	}
+	for _, w := range r.Former {
+		if w.checkpoint.Origin == key.Name() {
+			return w
+		}
+	}
+	return nil
+}
+
+// witness returns a clone that follows w. One of another origin that was followed before
+// is kept.
+func (r *record) witness(w *witnessed) *record {
+	next := r.clone()
+	if r.Ledger != nil && r.Ledger.checkpoint.Origin != w.checkpoint.Origin {
+		next.Former = append(slices.Clone(r.Former), r.Ledger)
+		next.Former = slices.DeleteFunc(next.Former, func(f *witnessed) bool { return f.checkpoint.Origin == w.checkpoint.Origin })
+	}
+	next.Ledger = w
+	return next
 }
 
 func (d *disclosure) before(round, attempt int) bool {

@@ -11,7 +11,7 @@ func Downgrade(path string) error {
 	if err != nil {
 		return err
 	}
-	r.Ledger = nil
+	r.Ledger, r.Former = nil, nil
 	_, body, err := unseal(recordMagic, recordVersion, r.encode())
 	if err != nil {
 		return err

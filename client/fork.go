@@ -53,7 +53,7 @@ type ForkError struct {
 func (e *ForkError) Error() string {
 	switch {
 	case e.Proven:
-		return fmt.Sprintf("%v: of the ledger's first %d records, both signed, the other by %s: that is proof, and nothing is sent any more", ErrTwoHistories, e.Kept, e.Server)
+		return fmt.Sprintf("%v: of the ledger's first %d records, both signed, the other by %s: that is proof, and nothing is sent under this ledger any more", ErrTwoHistories, e.Kept, e.Server)
 	case e.Again != nil:
 		return fmt.Sprintf("%v: that of %d records and that of %d, both signed; asked for one that extends both: %v", ErrTwoHistories, e.Kept, e.Other, e.Again)
 	}

@@ -438,6 +438,113 @@ func TestLedgerKeys(t *testing.T) {
 	refused(bob, "not signed with the log's key")
 }
 
+// TestFormerLedger: a device follows another ledger only if its owner gives it the key of
+// that, and remembers the former one, with the fork that it saw there. Charges and the cap
+// stay.
+func TestFormerLedger(t *testing.T) {
+	s := newService(t, 2)
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
+	c := s.config(t.TempDir(), "ann")
+	d := open(t, c)
+	want(t, syncOne(t, d), client.Contributed)
+	s.Fail("taste")
+	if _, err := d.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// What goes on is a backup that is older than what was seen.
+	first := s.Ledger
+	short := must(first.First(first.Size() - 1))(t)
+	short.Append(&ledger.Restored{Era: 1}, 0)
+	short.Append(&ledger.Failed{Job: "taste"}, 0)
+	s.shows(short)
+	_, err := d.Sync(t.Context())
+	forkOf(t, err)
+	before := must(d.Status())(t)
+	s.Anew("next.example/ledger", 0)
+	next := s.Ledger
+	refused := func(pin string, is error, message string) {
+		t.Helper()
+		d.Close()
+		c.LedgerKey = pin
+		d = open(t, c)
+		if _, err := d.Sync(t.Context()); !errors.Is(err, is) || !strings.Contains(err.Error(), message) {
+			t.Errorf("%v", err)
+		}
+		if st := must(d.Status())(t); st.Ledger.Note != before.Ledger.Note || st.Former != nil {
+			t.Errorf("%+v", st)
+		}
+	}
+	refused("", client.ErrOtherLedger, `, "next.example/ledger", and this device follows "test.example/ledger": to follow that one`)
+	refused(must(contract.NewLedgerOf("next.example/ledger"))(t).Key, client.ErrLedger, "not signed with the log's key")
+	refused(must(contract.NewLedgerOf("third.example/ledger"))(t).Key, client.ErrLedger, "not signed with the log's key")
+
+	d.Close()
+	c.LedgerKey = next.Key
+	d = open(t, c)
+	s.Begin("taste")
+	want(t, syncOne(t, d), client.Contributed)
+	after := must(d.Status())(t)
+	if l := after.Ledger; l.Origin != "next.example/ledger" || !l.Pinned || l.Fork != nil || l.Size != next.Size() {
+		t.Errorf("%+v", l)
+	}
+	if f := after.Former; len(f) != 1 || f[0].Note != before.Ledger.Note || f[0].Fork == nil || f[0].Fork.Note != before.Ledger.Fork.Note {
+		t.Errorf("%+v", after.Former)
+	}
+	if after.NanoRho != 2*before.NanoRho || after.Cap != before.Cap {
+		t.Errorf("%v after %v", after.NanoRho, before.NanoRho)
+	}
+	// It is what is followed now, also without the key; and who goes back to the former
+	// one finds there what was.
+	d.Close()
+	c.LedgerKey = ""
+	d = open(t, c)
+	s.Fail("taste")
+	if _, err := d.Sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	followed := must(d.Status())(t).Ledger
+	s.shows(short)
+	_, err = d.Sync(t.Context())
+	if !errors.Is(err, client.ErrOtherLedger) || !client.ForGood(err) {
+		t.Errorf("%v", err)
+	}
+	d.Close()
+	c.LedgerKey = first.Key
+	d = open(t, c)
+	_, err = d.Sync(t.Context())
+	forkOf(t, err)
+	if st := must(d.Status())(t); st.Ledger.Note != followed.Note {
+		t.Errorf("%+v", st.Ledger)
+	}
+	first.Append(&ledger.Restored{Era: 1}, 0)
+	s.shows(first)
+	if _, err = d.Sync(t.Context()); err == nil {
+		t.Error("the fork of the former ledger is forgotten")
+	}
+}
+
+// TestFormerLedgerUnderstates: what a new ledger does not know was spent, the device does.
+func TestFormerLedgerUnderstates(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
+	c := s.config(t.TempDir(), "ann")
+	d := open(t, c)
+	want(t, syncOne(t, d), client.Contributed)
+	s.Fail("taste")
+	d.Close()
+	s.Anew("next.example/ledger", 2)
+	j.Spent = 0
+	c.LedgerKey = s.Ledger.Key
+	d = open(t, c)
+	s.Begin("taste")
+	want(t, syncOne(t, d), "", client.ErrReservation)
+	if st := onlyJob(t, d); st.Attempts != 1 || len(s.Arrived) != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
 // TestUpgrade: a record of before there were ledgers is read, and what waits in the
 // outbox then goes as it would have, once the ledger has its attempt.
 func TestUpgrade(t *testing.T) {

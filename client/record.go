@@ -120,24 +120,33 @@ func (r *record) check() error {
 			}
 		}
 	}
-	if r.Ledger == nil && len(r.Former) > 0 {
-		return errors.New("a former ledger, and none that followed")
+	if err := r.checkLedgers(); err != nil {
+		return err
+	}
+	_, err := r.spent()
+	return err
+}
+
+// checkLedgers reads the checkpoints, too.
+func (r *record) checkLedgers() error {
+	all := slices.Clone(r.Former)
+	if r.Ledger != nil || len(all) > 0 {
+		all = append(all, r.Ledger)
 	}
 	origins := map[string]bool{}
-	for _, w := range append(slices.Clone(r.Former), r.Ledger) {
-		if w == r.Ledger && w == nil {
-			continue
+	for _, w := range all {
+		if w == nil {
+			return errors.New("a ledger is missing")
 		}
 		if err := w.open(); err != nil {
 			return err
 		}
 		if origins[w.checkpoint.Origin] {
-			return fmt.Errorf("the ledger of %.64q stands twice", w.checkpoint.Origin)
+			return fmt.Errorf("ledger %.64q stands twice", w.checkpoint.Origin)
 		}
 		origins[w.checkpoint.Origin] = true
 	}
-	_, err := r.spent()
-	return err
+	return nil
 }
 
 // follows is what was witnessed of the ledger that a device follows, nil if nothing was:

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,9 @@ type fork struct {
 // Fork is a checkpoint that the ledger's key signed, and that a server did not show to
 // be of the same ledger as the one seen before.
 type Fork struct {
-	Server string `json:"server"` // its address
-	Key    string `json:"key"`    // public, that signed it
+	// Server is its address; empty if somebody else's checkpoint was compared.
+	Server string `json:"server"`
+	Key    string `json:"key"` // public, that signed it
 	Note   string `json:"note"`
 	// Proof is what the server gave: it does not prove that the longer extends the
 	// shorter.
@@ -40,7 +42,7 @@ type Fork struct {
 //
 // Every Sync asks the servers for one ledger that extends both, and only that clears it.
 type ForkError struct {
-	Server      string // that showed the other
+	Server      string // that showed the other, empty if it was given to Compare
 	Kept, Other int64  // records that the two are of
 	// Proven says that they are of one size and differ: no ledger extends both, and
 	// nobody is asked any more.
@@ -53,12 +55,13 @@ type ForkError struct {
 func (e *ForkError) Error() string {
 	switch {
 	case e.Proven:
-		return fmt.Sprintf("%v: of the ledger's first %d records, both signed, the other by %s: that is proof, and nothing is sent under this ledger any more", ErrTwoHistories, e.Kept, e.Server)
+		return fmt.Sprintf("%v: of the ledger's first %d records, both signed, the other from %s: that is proof, and nothing is sent under this ledger any more",
+			ErrTwoHistories, e.Kept, cmp.Or(e.Server, "elsewhere"))
 	case e.Again != nil:
 		return fmt.Sprintf("%v: that of %d records and that of %d, both signed; asked for one that extends both: %v", ErrTwoHistories, e.Kept, e.Other, e.Again)
 	}
-	return fmt.Sprintf("%v: that of %d records and that of %d, by %s, both signed, are not shown to be of one ledger; nothing is sent before one is shown that extends both",
-		ErrTwoHistories, e.Kept, e.Other, e.Server)
+	return fmt.Sprintf("%v: that of %d records and that of %d from %s, both signed, are not shown to be of one ledger; nothing is sent before one is shown that extends both",
+		ErrTwoHistories, e.Kept, e.Other, cmp.Or(e.Server, "elsewhere"))
 }
 
 func (e *ForkError) Unwrap() []error {
@@ -158,7 +161,7 @@ func (s *syncing) join(own *witnessed, other *fork) (next *witnessed, err error)
 				evidence.Proof = b.Proof
 				fallthrough
 			case mine == nil:
-				evidence.Server, apart = n.address, &apartError{n.address}
+				apart = &apartError{n.address}
 				return apart
 			case mine.checkpoint == met.checkpoint && mine.key() == met.key():
 				next = mine

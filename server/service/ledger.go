@@ -30,7 +30,11 @@ type Links interface {
 type bookkeeper struct {
 	rpc.UnimplementedLedgerServiceServer
 	*Service
+	downloads *atATime
 }
+
+// mostDownloads is how many of the whole ledger one identity may have at a time.
+const mostDownloads = 2
 
 // ledgerMessage is a checkpoint for somebody who has one of the first size records.
 func ledgerMessage(h *notary.Head, size uint64) (*undertonev1.Ledger, error) {
@@ -81,6 +85,15 @@ func (b *bookkeeper) checkpoint(size, index uint64) (*undertonev1.GetCheckpointR
 // DownloadLedger implements LedgerService. It is the ledger as of now: an auditor may
 // have seen more of it at another node than this one had applied.
 func (b *bookkeeper) DownloadLedger(_ *undertonev1.DownloadLedgerRequest, stream grpc.ServerStreamingServer[undertonev1.DownloadLedgerResponse]) error {
+	who, err := callerOf(stream.Context())
+	if err != nil {
+		return err
+	}
+	leave, err := b.downloads.enter(who.Identity)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if _, err := b.node.Barrier(stream.Context()); err != nil {
 		return err
 	}

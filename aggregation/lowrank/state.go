@@ -100,6 +100,7 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 	}
 	next := s.clone()
 	next.Step++
+	measured := Measure{Step: next.Step}
 	main := layout.Part(PartMain, sum)
 	var err error
 	switch phase.Kind {
@@ -112,7 +113,7 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 	case Initialise:
 		err = next.initialise(main, sd)
 	case Refine:
-		err = next.refine(layout, sum, sd)
+		err = next.refine(layout, sum, sd, &measured)
 	}
 	if err != nil {
 		return nil, err
@@ -120,10 +121,11 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 	next.boundMean()
 	if phase.Kind == Refine {
 		next.Change = next.distance(s)
+		measured.Change = next.Change
 	}
 	if part := layout.Part(PartResponse, sum); part != nil {
 		if size, _, ok := typical(part, sd); ok {
-			next.Model.Scale = size
+			next.Model.Scale, measured.Scale = size, size
 		}
 	}
 	next.materialise()
@@ -131,13 +133,13 @@ func (s *State) Advance(sum []float64, sd float64) (*State, error) {
 		return nil, err
 	}
 	if s.Config.Trace {
-		next.measure(s)
+		next.measure(measured)
 	}
 	return next, nil
 }
 
-// refine takes one update, and the scales that rode along with it.
-func (s *State) refine(layout aggregation.Layout, sum []float64, sd float64) error {
+// refine takes one update, and the scales that rode along with it, into measured as well.
+func (s *State) refine(layout aggregation.Layout, sum []float64, sd float64, measured *Measure) error {
 	var size float64 // mean square of ||w||, 0 where unknown
 	if part := layout.Part(PartSize, sum); part != nil {
 		_, size, _ = typical(part, sd)
@@ -155,7 +157,7 @@ func (s *State) refine(layout aggregation.Layout, sum []float64, sd float64) err
 		}
 	}
 	if _, square, ok := typical(layout.Part(PartNoise, sum), sd); ok {
-		s.Model.NoiseVariance = square
+		s.Model.NoiseVariance, measured.NoiseVariance = square, square
 	}
 	return nil
 }

@@ -11,29 +11,22 @@ type Measure struct {
 	Change        float64 `json:"change,omitempty"`
 }
 
-// longestTrace is how many measures a state carries to every client, at about 70 bytes
-// each: of more, every other one is dropped, and the last is kept.
+// longestTrace is how many measures a state carries to every client, at about 85 bytes
+// each.
 const longestTrace = 128
 
-// measure adds to the trace what the release after the state before has measured.
-func (s *State) measure(before *State) {
-	trace := s.Trace
-	if len(trace) >= longestTrace {
-		var some []Measure
-		for i := 1; i < len(trace); i += 2 {
-			some = append(some, trace[i])
+// measure adds what the last release has measured to the trace. Of a long schedule every
+// second release is kept, or every fourth, and so on, beside the last.
+func (s *State) measure(m Measure) {
+	stride := 1
+	for s.Step/stride >= longestTrace {
+		stride *= 2
+	}
+	var trace []Measure
+	for _, old := range s.Trace {
+		if old.Step%stride == 0 {
+			trace = append(trace, old)
 		}
-		trace = some
 	}
-	m := Measure{Step: s.Step}
-	if v := s.Model.NoiseVariance; v != before.Model.NoiseVariance {
-		m.NoiseVariance = v
-	}
-	if v := s.Model.Scale; v != before.Model.Scale {
-		m.Scale = v
-	}
-	if v := s.Change; v != before.Change {
-		m.Change = v
-	}
-	s.Trace = append(trace[:len(trace):len(trace)], m)
+	s.Trace = append(trace, m)
 }

@@ -123,10 +123,9 @@ const (
 	maxEndorsement = 2048 // bytes
 )
 
-// validKey reports whether a key is one of the log's, as its records have it. A name with
-// control characters would be one of which no note can be signed.
+// validKey reports whether a key is one of the log's, as its records have it.
 func validKey(origin, key string) bool {
-	return len(key) <= maxKey && validLine(origin) && ledger.CheckKey(origin, key) == nil
+	return len(key) <= maxKey && ledger.CheckKey(origin, key) == nil
 }
 
 // endorsed reports whether the key that signs now hands on to the next.

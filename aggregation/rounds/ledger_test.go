@@ -181,7 +181,7 @@ func TestLedgerRefuses(t *testing.T) {
 	refused(measured("films"), rounds.Malformed)
 	refused(rounds.BeginLedger{}, rounds.Malformed)
 	refused(rounds.BeginLedger{Origin: "another", Key: public}, rounds.Malformed)
-	_, unsignable, err := ledger.NewKey("a\x01b")
+	_, unsignable, err := note.GenerateKey(strings.NewReader(strings.Repeat("k", 64)), "a\x01b")
 	if err != nil {
 		t.Fatal(err)
 	}

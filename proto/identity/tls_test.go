@@ -255,3 +255,53 @@ func says(t *testing.T, who string, err error, want string) {
 		t.Errorf("%s: %v; want %q", who, err, want)
 	}
 }
+
+// TestWeb: everybody gets through to a web server, which knows those who show a
+// certificate of its authority; of another authority, none gets through.
+func TestWeb(t *testing.T) {
+	ca, other := root(t, "ours"), root(t, "another")
+	server := ca.issue(t, n1, p256(t)).load(t)
+	for _, id := range []identity.Identity{alice, admin, n2} {
+		client := ca.issue(t, id, p256(t)).load(t)
+		if peer, serverErr, clientErr := connect(t, server.WebTLS(), dialled(client.ClientTLS(), "localhost")); peer != id || serverErr != nil || clientErr != nil {
+			t.Errorf("%v: the server sees %v, %v; the client %v", id, peer, serverErr, clientErr)
+		}
+	}
+	nobody := &tls.Config{ServerName: "localhost", RootCAs: x509.NewCertPool()}
+	nobody.RootCAs.AddCert(ca.certificate)
+	if _, serverErr, _ := connect(t, server.WebTLS(), nobody); !errors.Is(serverErr, identity.ErrNoIdentity) {
+		t.Errorf("without a certificate: %v", serverErr)
+	}
+	stranger := other.issue(t, admin, p256(t)).trusting(ca).load(t)
+	forged := stranger.ClientTLS()
+	forged.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // whatever it is asked for
+		pair, err := tlsPair(other.issue(t, admin, p256(t)))
+		return &pair, err
+	}
+	if _, serverErr, clientErr := connect(t, server.WebTLS(), dialled(forged, "localhost")); serverErr == nil || errors.Is(serverErr, identity.ErrNoIdentity) || clientErr == nil {
+		t.Errorf("of another authority: %v, %v", serverErr, clientErr)
+	}
+}
+
+// TestWebReloads: what counts is what the files hold at a handshake.
+func TestWebReloads(t *testing.T) {
+	ca, next := root(t, "ours"), root(t, "next")
+	held := ca.issue(t, n1, p256(t))
+	files := held.write(t)
+	server, err := identity.Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := server.WebTLS()
+	client := next.issue(t, admin, p256(t)).trusting(ca, next).load(t)
+	if _, serverErr, _ := connect(t, config, dialled(client.ClientTLS(), "localhost")); serverErr == nil {
+		t.Error("an authority of tomorrow counts today")
+	}
+	next.issue(t, n1, p256(t)).writeTo(t, files)
+	if err := server.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if peer, serverErr, clientErr := connect(t, config, dialled(client.ClientTLS(), "localhost")); peer != admin || serverErr != nil || clientErr != nil {
+		t.Errorf("after it was changed: %v, %v, %v", peer, serverErr, clientErr)
+	}
+}

@@ -63,6 +63,7 @@ Nothing can be changed later. The job begins paused.`,
 	what.BoolVar(&t.parameters.Centred, "centred", false, "learn a mean that all clients share, too")
 	what.IntVar(&t.parameters.Rounds, "rounds", 0, "`updates` of U after the initialisation; 0 leaves the number to the schedule, and is one round of a canary")
 	what.StringVar(&t.update, "update", string(lowrank.Gradient), "how U follows from the sum, a `rule`: "+list(updates))
+	what.BoolVar(&t.parameters.Trace, "trace", true, "keep what releases tell of the model's quality, for the job's page; costs no privacy")
 	what.IntVar(&t.parameters.Sketch, "sketch", 0, "`columns` of the sketched initialisation; 0 leaves them to the schedule")
 	what.BoolVar(&t.parameters.HardThreshold, "hard-threshold", false, "clients find b by hard thresholding instead of pursuit")
 
@@ -146,7 +147,7 @@ func (t *terms) specification(cmd *cobra.Command, job string) ([]byte, *rounds.S
 }
 
 // learning are the terms of what is learned, which a canary has not.
-var learning = []string{"rank", "sparsity", "features", "centred", "update", "sketch", "hard-threshold"}
+var learning = []string{"rank", "sparsity", "features", "centred", "update", "sketch", "trace", "hard-threshold"}
 
 func (t *terms) fromFile(cmd *cobra.Command, job string) ([]byte, *rounds.Spec, error) {
 	for _, flag := range append([]string{"method", "dim", "rounds",

@@ -32,7 +32,7 @@ import (
 
 // browser is a client with somebody's certificate, or none, that keeps cookies and
 // follows no redirection.
-func (n *node) browser(t *testing.T, who *identity.Identity) *http.Client {
+func (n *node) browser(t testing.TB, who *identity.Identity) *http.Client {
 	t.Helper()
 	roots := &tls.Config{InsecureSkipVerify: true} // the node's certificate is not what is tested
 	if who != nil {
@@ -45,7 +45,7 @@ func (n *node) browser(t *testing.T, who *identity.Identity) *http.Client {
 	return &http.Client{Transport: transport, Timeout: time.Minute, Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-func (n *node) certificate(t *testing.T, a *authority.Authority, who identity.Identity) *tls.Config {
+func (n *node) certificate(t testing.TB, a *authority.Authority, who identity.Identity) *tls.Config {
 	t.Helper()
 	issued, err := a.Issue(authority.Request{Identity: who, Hosts: []string{"localhost"}})
 	must(t, err)
@@ -56,7 +56,7 @@ func (n *node) certificate(t *testing.T, a *authority.Authority, who identity.Id
 	return config
 }
 
-func (n *node) ask(t *testing.T, c *http.Client, method, path string, header ...string) (*http.Response, string) {
+func (n *node) ask(t testing.TB, c *http.Client, method, path string, header ...string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "https://"+n.address+path, nil)
 	must(t, err)
@@ -71,7 +71,7 @@ func (n *node) ask(t *testing.T, c *http.Client, method, path string, header ...
 	return resp, string(body)
 }
 
-func (n *node) get(t *testing.T, c *http.Client, path string) (*http.Response, string) {
+func (n *node) get(t testing.TB, c *http.Client, path string) (*http.Response, string) {
 	t.Helper()
 	return n.ask(t, c, http.MethodGet, path)
 }

@@ -227,7 +227,7 @@ func serve(t *testing.T) *node {
 	return serveNode(t, n, solo.SecretKey)
 }
 
-func serveNode(t *testing.T, on *solo.Node, secret string) *node {
+func serveNode(t testing.TB, on *solo.Node, secret string) *node {
 	t.Helper()
 	n := &node{Node: on, log: new(lines)}
 	key := filepath.Join(t.TempDir(), "ledger.key")
@@ -327,7 +327,7 @@ func (n *node) job(name string) (spec *rounds.Spec, v rounds.JobView) {
 	return v.Spec, v
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/ledger/report"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/driver"
 	"github.com/undertone-fl/undertone/server/replication"
@@ -251,10 +252,12 @@ func (p *Pages) times() ended {
 			if a.Jobs[i].Name != job {
 				continue
 			}
-			for _, x := range slices.Backward(a.Jobs[i].Attempts) {
-				if x.Round == round && x.Attempt == attempt {
-					return x.Ended
-				}
+			all := a.Jobs[i].Attempts // in order
+			at, found := slices.BinarySearchFunc(all, [2]int{round, attempt}, func(x report.Attempt, want [2]int) int {
+				return cmp.Or(cmp.Compare(x.Round, want[0]), cmp.Compare(x.Attempt, want[1]))
+			})
+			if found {
+				return all[at].Ended
 			}
 		}
 		return ""

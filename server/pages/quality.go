@@ -59,7 +59,11 @@ func (t trace) table() *table {
 		return number(x)
 	}
 	for _, m := range t.measures {
-		out.add(integer(m.Step), text(string(t.kinds[m.Step-1].Kind)), known(m.NoiseVariance), known(m.Scale), known(m.Change))
+		kind := cell{}
+		if m.Step >= 1 && m.Step <= len(t.kinds) {
+			kind = text(string(t.kinds[m.Step-1].Kind))
+		}
+		out.add(integer(m.Step), kind, known(m.NoiseVariance), known(m.Scale), known(m.Change))
 	}
 	return out
 }

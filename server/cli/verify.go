@@ -107,7 +107,7 @@ func (v *verified) view(file string) verdict {
 func (v *verified) print(w io.Writer, file string) error {
 	h := v.history
 	var f facts
-	f.add("verified", "%s, in %v", file, v.took.Round(time.Millisecond))
+	f.add("verified", "%s, in %v", file, v.took.Round(10*time.Microsecond))
 	f.add("ledger", "%s: %s, %s to %s", h.Checkpoint.Origin, plural(h.Checkpoint.Size, "record"), v.report.Ledger.Began, v.report.Ledger.Last)
 	key := h.Key
 	if h.Rotations > 0 {

@@ -78,7 +78,7 @@ func (s *syncing) takePart(k attemptKey, w *undertonev1.Work, j *JobSummary) err
 
 // reserved fails with ErrReservation or ErrBudget unless the ledger, as it was last
 // witnessed, has the charge of an attempt.
-func (s *syncing) reserved(k attemptKey, w *undertonev1.Work, spec *jobSpec) (err error) {
+func (s *syncing) reserved(k attemptKey, w *undertonev1.Work, spec *jobSpec) error {
 	known := s.record.Load()
 	own := spec.Releases[k.round-1].Charge
 	if job := known.Jobs[k.job]; job != nil {

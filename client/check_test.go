@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"testing"
@@ -32,7 +33,7 @@ const largestLedger = 100_000
 // checks returns checks against a ledger of so many records, for devices that saw it
 // last at sizes from one record to all but one. With rotations its key was handed on so
 // often, and the devices know of none.
-func checks(tb testing.TB, records, rotations int) (out []check) {
+func checks(tb testing.TB, records, rotations int) (out []check, l *contract.Ledger) {
 	tb.Helper()
 	must := func(err error) {
 		if err != nil {
@@ -49,7 +50,7 @@ func checks(tb testing.TB, records, rotations int) (out []check) {
 	parsed, err := parseSpec(raw)
 	must(err)
 	state := sha256.Sum256(nil)
-	l, err := contract.NewLedger()
+	l, err = contract.BeginLedger(secretKey, publicKey)
 	must(err)
 	first := l.Key
 	charged := &ledger.AttemptCharged{
@@ -80,7 +81,7 @@ func checks(tb testing.TB, records, rotations int) (out []check) {
 		must(err)
 		out = append(out, check{w, parsed, answer, proto.Size(shown) + proto.Size(reservation)})
 	}
-	return out
+	return out, l
 }
 
 // run is what a device does with an answer before it takes part.
@@ -105,7 +106,8 @@ func (c *check) run(tb testing.TB) {
 func BenchmarkCheck(b *testing.B) {
 	for name, rotations := range map[string]int{"same key": 0, "after 3 rotations": 3} {
 		b.Run(name, func(b *testing.B) {
-			all, largest := checks(b, largestLedger, rotations), 0
+			all, _ := checks(b, largestLedger, rotations)
+			largest := 0
 			for _, c := range all {
 				largest = max(largest, c.bytes)
 			}
@@ -124,10 +126,44 @@ func TestCheckIsSmall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes a large ledger")
 	}
-	for _, c := range checks(t, largestLedger, 3) {
+	all, _ := checks(t, largestLedger, 3)
+	for _, c := range all {
 		c.run(t)
 		if c.bytes > 10_000 {
 			t.Errorf("%d bytes", c.bytes)
 		}
 	}
+}
+
+// FuzzAnswer: whatever a server without the ledger's key answers, what a device accepts is
+// the ledger: its checkpoint, and of it the record that reserves. It is fuzzed with
+// -fuzzminimizetime 1x: signatures take different ways through the code each time.
+func FuzzAnswer(f *testing.F) {
+	all, l := checks(f, 60, 0)
+	for i := range all {
+		f.Add(uint8(i), all[i].answer)
+	}
+	f.Fuzz(func(t *testing.T, i uint8, data []byte) {
+		c := all[int(i)%len(all)]
+		answer := new(undertonev1.PollResponse)
+		if proto.Unmarshal(data, answer) != nil {
+			return
+		}
+		next, err := c.seen.follow(answer.GetLedger(), "", "server")
+		if err != nil {
+			return
+		}
+		if root, err := l.Root(next.size()); err != nil || next.size() < c.seen.size() || next.checkpoint.Root != root {
+			t.Fatalf("%+v, %v", next.checkpoint, err)
+		}
+		for _, w := range answer.GetWork() {
+			if w.GetRound() != 1 || len(w.GetStateDigest()) != len(digest{}) {
+				continue // is refused before
+			}
+			r := w.GetReservation()
+			if next.reserves(w, c.spec, 0) == nil && !bytes.Equal(l.Records()[r.GetIndex()], r.GetRecord()) {
+				t.Fatalf("%v", r)
+			}
+		}
+	})
 }

@@ -8,12 +8,13 @@ import (
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 )
 
-// comparisons is how often the ledger may grow while it is compared.
+// comparisons is how often the ledger may be seen to grow while it is compared.
 const comparisons = 10
 
 // Compare holds a checkpoint that somebody else kept, another device or an auditor,
-// against the servers' ledger: it must be of the history that this device is shown. A
-// server that shows two histories is found out by the first two who compare.
+// against the servers' ledger: what is shown to extend that must be what is shown to
+// extend this device's, to the last record. So servers that show two histories are found
+// out by the first two who compare.
 //
 // Fails with ErrTwoHistories if it is of another one, which ends all dealings as in Sync,
 // and with the evidence in Status; with ErrLedger if no key signed it that this device
@@ -37,26 +38,37 @@ func (d *Device) Compare(ctx context.Context, note []byte) error {
 			return err
 		}
 		var met *witnessed
-		_, err = s.servers.poll(s.ctx, &undertonev1.PollRequest{MinIndex: s.index, LedgerSize: uint64(theirs.size())},
+		var server string
+		answer, err := s.servers.poll(s.ctx, &undertonev1.PollRequest{MinIndex: s.index, LedgerSize: uint64(theirs.size())},
 			func(out *undertonev1.PollResponse, from string) (err error) {
-				met, err = theirs.follow(out.GetLedger(), own.key(), from)
+				server = from
+				if met, err = theirs.follow(out.GetLedger(), own.key(), from); met != nil {
+					return nil // two histories are judged below
+				}
 				return err
 			})
-		if met == nil {
+		if err != nil {
 			return err
 		}
-		apart := met.Fork
-		switch {
-		case apart == nil && met.checkpoint == own.checkpoint:
-			return nil
-		case apart != nil && apart.checkpoint == own.checkpoint:
-			forked := *own
-			forked.Fork = &fork{Server: apart.Server, Key: theirs.key(), Note: theirs.Note, Proof: apart.Proof, checkpoint: theirs.checkpoint}
-			next := s.record.Load().clone()
-			next.Ledger = &forked
-			return also(forked.forked(), s.save(next))
+		shown := answer.GetLedger()
+		key, now, err := signer(shown, own.key())
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrLedger, err)
 		}
-		// The ledger has grown meanwhile: what extends theirs may not extend ours.
+		forked := *own
+		switch {
+		case now.Size != own.size():
+			continue // the ledger has grown: what extends theirs may not extend ours
+		case now != own.checkpoint:
+			forked.Fork = &fork{Server: server, Key: key, Note: shown.GetCheckpoint(), checkpoint: now}
+		case met.Fork == nil:
+			return nil
+		default:
+			forked.Fork = &fork{Server: server, Key: theirs.key(), Note: theirs.Note, Proof: met.Fork.Proof, checkpoint: theirs.checkpoint}
+		}
+		next := s.record.Load().clone()
+		next.Ledger = &forked
+		return also(forked.forked(), s.save(next))
 	}
 	return fmt.Errorf("%w: the ledger grows faster than it can be compared", ErrUnavailable)
 }

@@ -329,11 +329,11 @@ func TestKilledWhileItWitnesses(t *testing.T) {
 	other := must(honest.First(honest.Size()))(t)
 	other.Append(&ledger.Failed{Job: "weather"}, 0) // other from the next record on
 	honest.Append(&ledger.Failed{Job: "taste"}, 0)
-	remembered, forgot := 0, 0
-	for n := 1; ; n++ {
-		if testing.Short() && n%4 != 0 {
-			continue
-		}
+	remembered, forgot, pace := 0, 0, 2
+	if testing.Short() {
+		pace = 5
+	}
+	for n := 1; ; n += pace {
 		name := fmt.Sprintf("user-%d", n)
 		p := s.process(name)
 		killed := p.run(n, func(int) {})
@@ -428,5 +428,39 @@ func TestCompare(t *testing.T) {
 	}
 	if _, err := bob.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestCompareWithLiar: a server that shows each checkpoint the history that it belongs to
+// says so itself.
+func TestCompareWithLiar(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	ann, eve := open(t, s.config(t.TempDir(), "ann")), open(t, s.config(t.TempDir(), "eve"))
+	s.Fork("eve")
+	if _, err := eve.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	theirs := must(eve.Status())(t).Ledger
+	s.Begin("taste")
+	want(t, syncOne(t, ann), client.Contributed)
+	other := s.Shown["eve"]
+	s.answers(func(out *undertonev1.PollResponse) {
+		if s.Seen == uint64(theirs.Size) {
+			out.Ledger = must(other.Show(s.Seen))(t)
+		}
+	})
+	if err := ann.Compare(t.Context(), []byte(theirs.Note)); !errors.Is(err, client.ErrTwoHistories) {
+		t.Fatal(err)
+	}
+	st := must(ann.Status())(t).Ledger
+	if key := must(ledger.ParseKey(st.Key))(t); must(ledger.OpenCheckpoint([]byte(st.Fork.Note), key))(t).Size != st.Size {
+		t.Errorf("%+v", st.Fork)
+	}
+	// If they were never of one size there would be no verdict, and no peace.
+	bob := open(t, s.config(t.TempDir(), "bob"))
+	other.Append(&ledger.Failed{Job: "taste"}, 0)
+	if err := bob.Compare(t.Context(), []byte(theirs.Note)); !errors.Is(err, client.ErrUnavailable) {
+		t.Error(err)
 	}
 }

@@ -100,8 +100,8 @@ func (s *servers) close() {
 
 // call tries f on one node after another, beginning with the last good one,
 // until it succeeds, fails for a reason that no other node and no time will mend,
-// every node shows a ledger that cannot be relied on, or patience ends. Each try has timeout. Fails with a *RefusedError,
-// ErrUnavailable, f's own error, or that of ctx.
+// failed with ErrLedger at every node, or patience ends. Each try has timeout. Fails
+// with a *RefusedError, ErrUnavailable, f's own error, or that of ctx.
 func (s *servers) call(ctx context.Context, timeout time.Duration, f func(context.Context, node) error) error {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval, pauses.RandomizationFactor = firstPause, longestPause, 0.5

@@ -17,8 +17,8 @@ import (
 // returns what it did. What goes wrong with one job is in its JobSummary.
 //
 // Fails with ErrUnavailable, ErrForbidden, ErrRejected, ErrLedger, ErrTwoHistories,
-// the error of ctx, ErrClosed, or that of a file which cannot be written. The Summary is of what was
-// done until then. To Sync again is safe, whatever happened.
+// the error of ctx, ErrClosed, or that of a file which cannot be written. The Summary is
+// of what was done until then. To Sync again is safe, whatever happened.
 func (d *Device) Sync(ctx context.Context) (*Summary, error) { return d.sync(ctx, 0) }
 
 // Run keeps syncing until ctx is done, and returns nil then. It waits at the

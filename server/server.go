@@ -1,5 +1,5 @@
 // Package server is one node of a cluster: it takes clients' contributions, runs
-// jobs round by round, and keeps its six promises with the other nodes.
+// jobs round by round, and keeps its promises with the other nodes.
 //
 // It puts the parts together, and has no other idea. They are
 //

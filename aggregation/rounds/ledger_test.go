@@ -181,6 +181,11 @@ func TestLedgerRefuses(t *testing.T) {
 	refused(measured("films"), rounds.Malformed)
 	refused(rounds.BeginLedger{}, rounds.Malformed)
 	refused(rounds.BeginLedger{Origin: "another", Key: public}, rounds.Malformed)
+	_, unsignable, err := note.GenerateKey(strings.NewReader(strings.Repeat("k", 64)), "a\x01b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(rounds.BeginLedger{Origin: "a\x01b", Key: unsignable}, rounds.Malformed)
 	refused(rounds.BeginLedger{Origin: origin, Key: public + "\n"}, rounds.Malformed)
 	refused(rounds.BeginLedger{Origin: origin, Key: strings.Replace(public, "+", "++", 1)}, rounds.Malformed)
 	refused(rounds.Dated{At: 1, Command: rounds.Dated{At: 1, Command: beginLedger(t)}}, rounds.Malformed)

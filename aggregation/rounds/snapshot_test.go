@@ -39,6 +39,9 @@ func changedSnapshot(t *rapid.T) {
 	}
 	// A job by another name has another place.
 	slices.SortFunc(want.Jobs, func(a, b rounds.JobSnapshot) int { return bytes.Compare(a.Spec, b.Spec) })
+	if len(want.Ledger) == 0 {
+		want.Ledger = nil // how none is written does not matter
+	}
 	if !reflect.DeepEqual(snapshot(m), want) {
 		t.Fatal("restored, and its snapshot differs")
 	}

@@ -12,9 +12,13 @@ import (
 )
 
 // NewKey makes a key pair for a log's checkpoints, as signed notes have them: the
-// secret one for note.NewSigner, the public one for note.NewVerifier.
+// secret one for note.NewSigner, the public one for note.NewVerifier. Fails where a log
+// cannot have that name.
 func NewKey(origin string) (secret, public string, err error) {
-	return note.GenerateKey(rand.Reader, origin)
+	if secret, public, err = note.GenerateKey(rand.Reader, origin); err == nil {
+		err = CheckKey(origin, public)
+	}
+	return secret, public, err
 }
 
 // ParseSecret reads a secret key: one line of text, as NewKey and key files have it.

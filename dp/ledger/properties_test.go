@@ -256,3 +256,50 @@ func ExampleCheckpoint_Text() {
 	// 0
 	// AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 }
+
+// A checkpoint that was kept is read whatever key it was signed with; what is none is not.
+func TestKeptCheckpoints(t *testing.T) {
+	secret, _, err := ledger.NewKey(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, _, err := ledger.ParseSecret(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ledger.Checkpoint{Origin: origin, Size: 7, Root: ledger.Digest{1}}
+	signed, err := want.Sign(signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := ledger.ReadCheckpoint(signed); c != want || err != nil {
+		t.Errorf("%v, %v", c, err)
+	}
+	for _, text := range []string{"", want.Text(), string(signed[:len(signed)-1]), "no checkpoint\n" + string(signed)} {
+		if _, err := ledger.ReadCheckpoint([]byte(text)); !errors.Is(err, ledger.ErrCheckpoint) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// A secret key gives the public half that it was made with, and nothing else is one.
+func TestSecretKeys(t *testing.T) {
+	secret, public, err := ledger.NewKey(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, half, err := ledger.ParseSecret(" " + secret + "\n")
+	if err != nil || half != public || signer.Name() != origin {
+		t.Errorf("%s, %v, want %s", half, err, public)
+	}
+	for _, text := range []string{"", public, secret[:len(secret)-4], "PRIVATE+KEY+" + public} {
+		if _, _, err := ledger.ParseSecret(text); err == nil {
+			t.Errorf("%q is a secret key", text)
+		}
+	}
+	for _, name := range []string{"", "two words", "a+b", "a\nb"} {
+		if _, _, err := ledger.NewKey(name); err == nil {
+			t.Errorf("%q is the name of a log", name)
+		}
+	}
+}

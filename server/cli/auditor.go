@@ -107,8 +107,10 @@ func (a *auditor) place(key note.Verifier) (string, error) {
 	return filepath.Join(dir, "undertone", "ledgers", fmt.Sprintf("%s+%08x", url.PathEscape(key.Name()), key.KeyHash())), nil
 }
 
-// kept reads the checkpoint that was kept in a file; the zero one if there is no file.
-func kept(path, trusted string, b *ledger.Bundle) (ledger.Checkpoint, error) {
+// kept reads the checkpoint that was kept in a file; the zero one if there is no file. It
+// was verified when it was kept, maybe with a key that a ledger which lost records does
+// not know of.
+func kept(path string) (ledger.Checkpoint, error) {
 	if path == "" {
 		return ledger.Checkpoint{}, nil
 	}
@@ -119,34 +121,11 @@ func kept(path, trusted string, b *ledger.Bundle) (ledger.Checkpoint, error) {
 	case err != nil:
 		return ledger.Checkpoint{}, &commandline.UsageError{Err: pathProblem(err)}
 	}
-	// It was verified when it was kept. A key that it was signed with may have been
-	// rotated since, so every one that the ledger names may open it.
-	for _, text := range append([]string{trusted}, keysOf(b)...) {
-		key, err := ledger.ParseKey(text)
-		if err != nil {
-			continue
-		}
-		if c, err := ledger.OpenCheckpoint(signed, key); err == nil {
-			return c, nil
-		}
+	c, err := ledger.ReadCheckpoint(signed)
+	if err != nil {
+		return c, usagef("%s: %w (--seen %s compares with none)", path, err, noneSeen)
 	}
-	return ledger.Checkpoint{}, usagef("%s: no checkpoint that a key of this ledger signed (--seen %s compares with none)", path, noneSeen)
-}
-
-// keysOf are the keys that a ledger names, whether that is true or not.
-func keysOf(b *ledger.Bundle) (list []string) {
-	for _, record := range b.Records {
-		if !ledger.OfKind(record, (*ledger.Begun)(nil)) && !ledger.OfKind(record, (*ledger.KeyRotated)(nil)) {
-			continue
-		}
-		switch e, _ := ledger.Decode(record); e := e.(type) {
-		case *ledger.Begun:
-			list = append(list, e.Key)
-		case *ledger.KeyRotated:
-			list = append(list, e.Key)
-		}
-	}
-	return list
+	return c, nil
 }
 
 // verified is a ledger that was.
@@ -175,7 +154,7 @@ func (a *auditor) verify(cmd *cobra.Command, c *connection, name string, b *ledg
 	if v.keptAt, err = a.place(key); err != nil {
 		return nil, err
 	}
-	if v.seen, err = kept(v.keptAt, trusted, b); err != nil {
+	if v.seen, err = kept(v.keptAt); err != nil {
 		return nil, err
 	}
 	const many = 50_000

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,7 @@ type terms struct {
 	parameters jobs.Parameters
 	terms      jobs.Terms
 
-	features, update, adjacency, trust string
+	method, features, update, adjacency, trust string
 
 	spec   string
 	dryRun bool
@@ -31,6 +32,7 @@ type terms struct {
 
 // Enumerations.
 var (
+	methods      = []string{jobs.AMHTLRS, jobs.CanaryMethod}
 	featureKinds = []string{string(lowrank.Standard), string(lowrank.Unscaled), string(lowrank.OneHot)}
 	updates      = []string{string(lowrank.Gradient), string(lowrank.LeastSquares)}
 	adjacencies  = []string{dp.ZeroOut.String(), dp.ReplaceOne.String()}
@@ -53,12 +55,13 @@ Nothing can be changed later. The job begins paused.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return t.create(cmd, &c, args[0]) },
 	}
 	what := commandline.Part("What is learned")
-	what.IntVar(&t.parameters.Dim, "dim", 0, "features `d` of a sample")
+	what.StringVar(&t.method, "method", jobs.AMHTLRS, "`method`: "+list(methods)+", which learns nothing and releases the noised sums, to be measured")
+	what.IntVar(&t.parameters.Dim, "dim", 0, "features `d` of a sample; of a canary, coordinates of a contribution, of norm 1")
 	what.IntVar(&t.parameters.Rank, "rank", 2, "columns `r` of the shared U")
 	what.IntVar(&t.parameters.Sparsity, "sparsity", 0, "most non-zeros `k` of a client's own b")
 	what.StringVar(&t.features, "features", string(lowrank.Standard), "what is known of the features, a `word`: "+list(featureKinds))
 	what.BoolVar(&t.parameters.Centred, "centred", false, "learn a mean that all clients share, too")
-	what.IntVar(&t.parameters.Rounds, "rounds", 0, "`updates` of U after the initialisation; 0 leaves the number to the schedule")
+	what.IntVar(&t.parameters.Rounds, "rounds", 0, "`updates` of U after the initialisation; 0 leaves the number to the schedule, and is one round of a canary")
 	what.StringVar(&t.update, "update", string(lowrank.Gradient), "how U follows from the sum, a `rule`: "+list(updates))
 	what.BoolVar(&t.parameters.Trace, "trace", true, "keep what releases tell of the model's quality, for the job's page; costs no privacy")
 	what.IntVar(&t.parameters.Sketch, "sketch", 0, "`columns` of the sketched initialisation; 0 leaves them to the schedule")
@@ -82,7 +85,7 @@ Nothing can be changed later. The job begins paused.`,
 	commandline.AddParts(cmd, what, privacy, sizes, file, c.flags())
 	c.complete(cmd)
 	complete(cmd, "spec", files("json"))
-	for flag, choices := range map[string][]string{"features": featureKinds, "update": updates, "adjacency": adjacencies, "trust": trustModes} {
+	for flag, choices := range map[string][]string{"method": methods, "features": featureKinds, "update": updates, "adjacency": adjacencies, "trust": trustModes} {
 		complete(cmd, flag, cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp))
 	}
 	for _, flag := range []string{"dim", "rank", "sparsity", "rounds", "sketch", "epsilon", "delta", "spare", "n-min", "round-size", "deadline"} {
@@ -129,16 +132,26 @@ func (t *terms) specification(cmd *cobra.Command, job string) ([]byte, *rounds.S
 	if err := t.complete(cmd, job); err != nil {
 		return nil, nil, err
 	}
-	s, err := jobs.New(t.parameters, t.terms)
+	var s *rounds.Spec
+	var err error
+	if t.method == jobs.CanaryMethod {
+		norms := slices.Repeat([]float64{1}, max(t.parameters.Rounds, 1))
+		s, err = jobs.NewCanary(jobs.Canary{Dim: t.parameters.Dim, Norms: norms}, t.terms)
+	} else {
+		s, err = jobs.New(t.parameters, t.terms)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	return jobs.Encode(s), s, nil
 }
 
+// learning are the terms of what is learned, which a canary has not.
+var learning = []string{"rank", "sparsity", "features", "centred", "update", "sketch", "trace", "hard-threshold"}
+
 func (t *terms) fromFile(cmd *cobra.Command, job string) ([]byte, *rounds.Spec, error) {
-	for _, flag := range []string{"dim", "rank", "sparsity", "features", "centred", "rounds", "update", "sketch", "trace", "hard-threshold",
-		"epsilon", "delta", "adjacency", "trust", "spare", "n-min", "round-size", "deadline"} {
+	for _, flag := range append([]string{"method", "dim", "rounds",
+		"epsilon", "delta", "adjacency", "trust", "spare", "n-min", "round-size", "deadline"}, learning...) {
 		if cmd.Flags().Changed(flag) {
 			return nil, nil, flagf(flag, "is a term of a job, but --spec names a file of them")
 		}
@@ -172,11 +185,16 @@ func (t *terms) complete(cmd *cobra.Command, job string) error {
 		flag, value string
 		choices     []string
 	}{
-		{"features", t.features, featureKinds}, {"update", t.update, updates},
+		{"method", t.method, methods}, {"features", t.features, featureKinds}, {"update", t.update, updates},
 		{"adjacency", t.adjacency, adjacencies}, {"trust", t.trust, trustModes},
 	} {
 		if err := mustBeOneOf(e.flag, e.value, e.choices); err != nil {
 			return err
+		}
+	}
+	for _, flag := range learning {
+		if t.method == jobs.CanaryMethod && cmd.Flags().Changed(flag) {
+			return flagf(flag, "is a term of what is learned, and a canary learns nothing")
 		}
 	}
 	if t.parameters.Rounds < 0 {

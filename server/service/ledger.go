@@ -30,7 +30,11 @@ type Links interface {
 type bookkeeper struct {
 	rpc.UnimplementedLedgerServiceServer
 	*Service
+	downloads *atATime
 }
+
+// mostDownloads is how many of the whole ledger one identity may have at a time.
+const mostDownloads = 2
 
 // ledgerMessage is a checkpoint for somebody who has one of the first size records.
 func ledgerMessage(h *notary.Head, size uint64) (*undertonev1.Ledger, error) {
@@ -81,6 +85,15 @@ func (b *bookkeeper) checkpoint(size, index uint64) (*undertonev1.GetCheckpointR
 // DownloadLedger implements LedgerService. It is the ledger as of now: an auditor may
 // have seen more of it at another node than this one had applied.
 func (b *bookkeeper) DownloadLedger(_ *undertonev1.DownloadLedgerRequest, stream grpc.ServerStreamingServer[undertonev1.DownloadLedgerResponse]) error {
+	who, err := callerOf(stream.Context())
+	if err != nil {
+		return err
+	}
+	leave, err := b.downloads.enter(who.Identity)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if _, err := b.node.Barrier(stream.Context()); err != nil {
 		return err
 	}
@@ -165,7 +178,11 @@ func (b *bookkeeper) RecordCanary(ctx context.Context, req *undertonev1.RecordCa
 // measured is a measurement in integers: the claim to the nearest millionth, and what
 // was shown rounded down.
 func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, err error) {
-	const millionths, most = 1e6, 1e6
+	const (
+		millionths = 1e6
+		most       = 1e6
+		exact      = 1 << 53 // what every reader of JSON can read
+	)
 	wrong := func(field, want string) error {
 		return refusal.New(undertonev1.Reason_REASON_MALFORMED, "%s: want %s", field, want)
 	}
@@ -178,9 +195,9 @@ func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, er
 		return m, wrong("delta", "a number between 0 and 1")
 	case !(req.Confidence >= 1/millionths && req.Confidence < 1):
 		return m, wrong("confidence", "a number between 0 and 1")
-	case req.Trials == 0:
-		return m, wrong("trials", "at least one")
-	case req.MeasuredMs <= 0:
+	case req.Trials == 0 || req.Trials > exact:
+		return m, wrong("trials", "a number from 1 to 2^53")
+	case req.MeasuredMs <= 0 || req.MeasuredMs > exact:
 		return m, wrong("measured_ms", "milliseconds since 1970")
 	}
 	return ledger.CanaryMeasured{

@@ -28,7 +28,7 @@ import (
 type participant struct {
 	rpc.UnimplementedParticipantServiceServer
 	*Service
-	polls polls
+	polls *atATime
 }
 
 const (
@@ -90,27 +90,34 @@ func (p *participant) Poll(ctx context.Context, req *undertonev1.PollRequest) (*
 	}
 }
 
-// polls counts those of each identity.
-type polls struct {
-	mu      sync.Mutex
-	waiting map[identity.Identity]int
+// atATime bounds how many requests of a kind, which take long, an identity has at a time.
+type atATime struct {
+	most int
+	what string // "polls waiting"
+
+	mu  sync.Mutex
+	now map[identity.Identity]int
 }
 
-// enter admits a poll until leave is called.
-func (p *polls) enter(who identity.Identity) (leave func(), err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.waiting[who] >= mostWaiting {
-		e := refusal.New(undertonev1.Reason_REASON_RATE_LIMITED, "%v has %d polls waiting already", who, mostWaiting)
+func newAtATime(most int, what string) *atATime {
+	return &atATime{most: most, what: what, now: make(map[identity.Identity]int)}
+}
+
+// enter admits a request until leave is called.
+func (a *atATime) enter(who identity.Identity) (leave func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.now[who] >= a.most {
+		e := refusal.New(undertonev1.Reason_REASON_RATE_LIMITED, "%v has %d %s already", who, a.most, a.what)
 		e.RetryAfter = time.Second
 		return nil, e
 	}
-	p.waiting[who]++
+	a.now[who]++
 	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.waiting[who]--; p.waiting[who] == 0 {
-			delete(p.waiting, who)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.now[who]--; a.now[who] == 0 {
+			delete(a.now, who)
 		}
 	}, nil
 }

@@ -25,7 +25,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
-	"github.com/undertone-fl/undertone/proto/identity"
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/ingest"
@@ -124,9 +123,9 @@ func New(n Node, b *board.Board, in *ingest.Ingest, ledger *notary.Notary, c Con
 		}),
 		grpc.WaitForHandlers(true),
 	}, c.Options...)...)
-	rpc.RegisterParticipantServiceServer(s.server, &participant{Service: s, polls: polls{waiting: make(map[identity.Identity]int)}})
+	rpc.RegisterParticipantServiceServer(s.server, &participant{Service: s, polls: newAtATime(mostWaiting, "polls waiting")})
 	rpc.RegisterOperatorServiceServer(s.server, &operator{Service: s})
-	rpc.RegisterLedgerServiceServer(s.server, &bookkeeper{Service: s})
+	rpc.RegisterLedgerServiceServer(s.server, &bookkeeper{Service: s, downloads: newAtATime(mostDownloads, "downloads of the ledger")})
 	return s
 }
 

@@ -59,13 +59,21 @@ func newFixture(t *testing.T, change func(*service.Config)) *fixture {
 	t.Helper()
 	ca, err := authority.New()
 	must(t, err)
+	n := &node{solo.New()}
+	n.BeginLedger(t)
+	spec := n.Create(t, solo.Parameters(), solo.Terms("movies"))
+	n.Do(t, rounds.OpenRound{Job: spec.Job, Round: 1, Attempt: 1})
+	f := newFixtureOf(t, n, ca, solo.KeyFile(t), change)
+	f.spec = spec
+	return f
+}
+
+// newFixtureOf serves what a node has.
+func newFixtureOf(t *testing.T, n *node, ca *authority.Authority, keys string, change func(*service.Config)) *fixture {
+	t.Helper()
 	bearer, err := ca.Bearer(identity.Node, "node-0", "127.0.0.1")
 	must(t, err)
-	f := &fixture{t: t, node: &node{solo.New()}, authority: ca, metrics: metrics.New(), keys: solo.KeyFile(t)}
-	f.node.BeginLedger(t)
-	f.spec = f.node.Create(t, solo.Parameters(), solo.Terms("movies"))
-	f.node.Do(t, rounds.OpenRound{Job: f.spec.Job, Round: 1, Attempt: 1})
-
+	f := &fixture{t: t, node: n, authority: ca, metrics: metrics.New(), keys: keys}
 	log := slog.New(slog.DiscardHandler)
 	b := board.New(f.node)
 	in := ingest.New(f.node, ingest.Config{Limit: 1 << 20, Logger: log, Metrics: f.metrics, Tracer: noop.NewTracerProvider().Tracer("")})

@@ -2,9 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -123,7 +126,7 @@ func (f *flags) network() *pflag.FlagSet {
 	fl.StringVar(&f.certificate, "cert", "", "certificate `file`, instead of --identity's")
 	fl.StringVar(&f.key, "key", "", "key `file`, instead of --identity's")
 	fl.StringVar(&f.authority, "ca", "", "`file` of the servers' authority, instead of --identity's")
-	fl.StringVar(&f.ledgerKey, "ledger-key", "", "`file` of the public key of the servers' ledger (default: the first key that they show is trusted, and kept)")
+	fl.StringVar(&f.ledgerKey, "ledger-key", "", "public key of the servers' ledger, as `text or a file` (default: ledger.pub beside the certificate; or else the first key that they show is trusted, and kept)")
 	fl.DurationVar(&f.patience, "patience", time.Minute, "`time` to go on trying while no server answers")
 	fl.StringVar(&f.logLevel, "log-level", "warn", "least `level` that is logged, on stderr: "+strings.Join(logLevels, ", "))
 	return fl
@@ -151,16 +154,6 @@ func (f *flags) config(stderr io.Writer) (client.Config, error) {
 			return c, commandline.Flagf("trust", "%q is none of %s", mode, strings.Join(trustModes, ", "))
 		}
 		c.Trust = append(c.Trust, rounds.Trust(mode))
-	}
-	if f.ledgerKey != "" {
-		text, err := os.ReadFile(f.ledgerKey)
-		if err != nil {
-			return c, fileMistake("ledger-key", err)
-		}
-		if _, err := ledger.ParseKey(string(text)); err != nil {
-			return c, commandline.Flagf("ledger-key", "%s: no public key of a ledger, such as undertone audit key prints", f.ledgerKey)
-		}
-		c.LedgerKey = string(text)
 	}
 	if f.logLevel != "" && f.logLevel != "off" {
 		var level slog.Level
@@ -199,6 +192,9 @@ func (f *flags) device(stderr io.Writer) (client.Config, error) {
 	if c.Identity, err = f.files(); err != nil {
 		return c, err
 	}
+	if c.LedgerKey, err = f.publicKey(f.identity); err != nil {
+		return c, err
+	}
 	c.Samples, err = f.samples()
 	return c, err
 }
@@ -216,6 +212,31 @@ func (f *flags) files() (identity.Files, error) {
 		return files, commandline.Flagf("identity", "is missing: a directory of tls.crt, tls.key and ca.crt")
 	}
 	return files, nil
+}
+
+// publicKey is the ledger's, of --ledger-key or a certificate's directory; empty where
+// there is none.
+func (f *flags) publicKey(dir string) (string, error) {
+	if _, err := ledger.ParseKey(f.ledgerKey); err == nil {
+		return f.ledgerKey, nil
+	}
+	path := f.ledgerKey
+	if path == "" {
+		if path = filepath.Join(dir, "ledger.pub"); dir == "" {
+			return "", nil
+		}
+	}
+	text, err := os.ReadFile(path)
+	switch {
+	case f.ledgerKey == "" && errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", fileMistake("ledger-key", err)
+	}
+	if _, err := ledger.ParseKey(string(text)); err != nil {
+		return "", commandline.Flagf("ledger-key", "%s: no public key of a ledger, such as undertone audit key publish prints", path)
+	}
+	return string(text), nil
 }
 
 // samples are those of --data. That they can be read is tried at once: later it

@@ -105,6 +105,9 @@ more, and keeps the evidence.`,
 			if c.Identity, err = f.files(); err != nil {
 				return err
 			}
+			if c.LedgerKey, err = f.publicKey(f.identity); err != nil {
+				return err
+			}
 			c.Samples = client.Fixed(local.Samples{})
 			d, err := client.Open(c)
 			if err != nil {

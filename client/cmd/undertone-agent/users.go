@@ -117,6 +117,9 @@ func (f *flags) folders(c *crowd, base client.Config) error {
 		u := &user{name: e.Name(), config: base}
 		u.config.Dir = filepath.Join(folder, "device")
 		u.config.Identity = identity.In(folder)
+		if u.config.LedgerKey, err = f.publicKey(folder); err != nil {
+			return err
+		}
 		u.config.Samples = client.CSV(filepath.Join(folder, "samples.csv"), client.Format(f.format), items)
 		c.users = append(c.users, u)
 	}
@@ -152,7 +155,13 @@ func (f *flags) table(c *crowd, base client.Config, network bool) error {
 		}
 		u := &user{name: name, config: base}
 		u.config.Dir = filepath.Join(f.dir, "user-"+folderName(name))
-		u.config.Identity = identity.In(filepath.Join(f.identity, folderName(name)))
+		certificate := filepath.Join(f.identity, folderName(name))
+		u.config.Identity = identity.In(certificate)
+		if network {
+			if u.config.LedgerKey, err = f.publicKey(certificate); err != nil {
+				return err
+			}
+		}
 		u.config.Samples = t.Samples(name)
 		if held != nil {
 			u.held = held.Rows(name)

@@ -46,7 +46,10 @@ type Service struct {
 	// client, job, round and attempt.
 	Arrived map[string][]byte
 	Copies  int // of contributions, counting every retry
-	Known   int // attempts that the last poll listed
+	// What the last poll said: how many attempts it listed, and of how many records of
+	// the ledger its client had a checkpoint.
+	Known int
+	Seen  uint64
 
 	// Ledger is what is shown, nil: none; Shown what some clients are shown instead.
 	Ledger *Ledger
@@ -251,7 +254,7 @@ func (s *Service) Poll(ctx context.Context, r *undertonev1.PollRequest) (*undert
 func (s *Service) work(who string, r *undertonev1.PollRequest) (out *undertonev1.PollResponse, fresh bool, err error) {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	s.Known = len(r.GetKnown())
+	s.Known, s.Seen = len(r.GetKnown()), r.GetLedgerSize()
 	if err := s.behind(r.GetMinIndex()); err != nil {
 		return nil, false, err
 	}

@@ -26,12 +26,17 @@ func NewLedger() (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
+	return BeginLedger(secret, public)
+}
+
+// BeginLedger begins a ledger with a key, which it is the same with every time.
+func BeginLedger(secret, public string) (*Ledger, error) {
 	signer, err := note.NewSigner(secret)
 	if err != nil {
 		return nil, err
 	}
 	l := &Ledger{Log: new(ledger.Log), Key: public, signer: signer}
-	l.Append(&ledger.Begun{Origin: origin, Key: public, Format: 1}, 0)
+	l.Append(&ledger.Begun{Origin: signer.Name(), Key: public, Format: 1}, 0)
 	return l, nil
 }
 
@@ -43,7 +48,11 @@ func (l *Ledger) First(size int64) (*Ledger, error) {
 
 // Rotate hands the ledger on to a new key, which the old one endorses, or does not.
 func (l *Ledger) Rotate(endorsed bool) error {
-	next, err := NewLedger()
+	secret, public, err := ledger.NewKey(l.signer.Name())
+	if err != nil {
+		return err
+	}
+	next, err := BeginLedger(secret, public)
 	if err != nil {
 		return err
 	}
@@ -66,7 +75,7 @@ func (l *Ledger) Note() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ledger.Checkpoint{Origin: origin, Size: l.Size(), Root: root}.Sign(l.signer)
+	return ledger.Checkpoint{Origin: l.signer.Name(), Size: l.Size(), Root: root}.Sign(l.signer)
 }
 
 // Show returns the ledger's checkpoint, for who has one of the first seen records.

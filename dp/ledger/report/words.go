@@ -25,10 +25,7 @@ func adjacencyMeans(a dp.Adjacency) string {
 func trust(j *ledger.Job) Trust {
 	s := &j.Specification
 	t := Trust{Mode: s.Trust}
-	m := j.Specification.Mechanism(1)
-	share := math.Ldexp(float64(m.Sigma), -20) / sensitivity(&m)
 	released := "whoever fetches released states sees them with all of the noise: towards them the figures here hold"
-	honest := fmt.Sprintf("%d of the contributions in a sum must carry their honest noise: participants who leave theirs out, or tell it to others, take it away", s.NMin)
 	switch s.Trust {
 	case ledger.TrustCentral:
 		t.SeesBefore = []string{
@@ -38,7 +35,7 @@ func trust(j *ledger.Job) Trust {
 		}
 		t.Collude = []string{
 			"the servers must not be anybody's accomplice: the figures here do not hold towards them, or towards whoever breaks into one",
-			fmt.Sprintf("the servers must count %d real users at least: those they make up add noise that they know", s.NMin),
+			"other participants need not be trusted: the servers draw all of the noise, so nobody else knows any of it",
 		}
 	case ledger.TrustLocal:
 		t.SeesBefore = []string{
@@ -47,6 +44,8 @@ func trust(j *ledger.Job) Trust {
 		}
 		t.Collude = []string{"nobody need be trusted but the user's own device and the program on it"}
 	default:
+		m := s.Mechanism(1)
+		share := math.Ldexp(float64(m.Sigma), -20) / sensitivity(&m)
 		t.SeesBefore = []string{
 			fmt.Sprintf("the server that receives a contribution sees it with that user's share of the noise alone, 1 of %d: a noise multiplier of %.3g in the first round, where the sum has %.3g", s.NMin, share, multiplier(j, &m)),
 			"all servers, and whoever reads their disks, see sums of single batches, with as many shares of noise as there are contributions in the batch",
@@ -54,7 +53,7 @@ func trust(j *ledger.Job) Trust {
 		}
 		t.Collude = []string{
 			"the servers must not be anybody's accomplice: there is no secure aggregation, so they see single contributions",
-			honest,
+			fmt.Sprintf("%d of the contributions in a sum must carry their honest noise: participants who leave theirs out, or tell it to others, take it away", s.NMin),
 			fmt.Sprintf("the servers must count %d real users at least: those they make up add noise that they know", s.NMin),
 		}
 	}

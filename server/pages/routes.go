@@ -196,7 +196,11 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, status int, name 
 type problem struct{ What, Why string }
 
 func (p *Pages) fail(w http.ResponseWriter, r *http.Request, status int, what, why string) {
-	p.render(w, r, status, "problem", view{Title: what, Body: problem{what, why}})
+	page := view{Title: what, Body: problem{what, why}}
+	if v, ok := p.visitorOf(r); ok {
+		page.Visitor = &v
+	}
+	p.render(w, r, status, "problem", page)
 }
 
 // explain answers with what stands in the way of a page.

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -83,6 +84,9 @@ func TestMistakes(t *testing.T) {
 		{"another name", func(c *server.Config) { c.Name = "node-1" }, "name", "node-0"},
 		{"API port in use", func(c *server.Config) { c.API = busy }, "api", busy + " is in use"},
 		{"node port in use", func(c *server.Config) { c.Node = busy }, "node", busy + " is in use"},
+		{"pages' port in use", func(c *server.Config) { c.Pages = busy }, "pages", busy + " is in use"},
+		{"pages nowhere", func(c *server.Config) { c.Pages = "here" }, "pages", "not host:port"},
+		{"pages for nobody", func(c *server.Config) { c.PagesHost = ":1" }, "pages_host", "not host:port"},
 		{"HTTP port in use", func(c *server.Config) { c.HTTP = busy }, "http", busy + " is in use"},
 		{"another machine's address", func(c *server.Config) { c.API = "192.0.2.1:7300" }, "api", "no address of this machine"},
 		{"no port", func(c *server.Config) { c.API = "localhost" }, "api", "host:port"},
@@ -151,6 +155,30 @@ func TestStopAndStart(t *testing.T) {
 		} {
 			if status, body := get(t, web, path); status != http.StatusOK || !strings.Contains(body, want) {
 				t.Errorf("%s: %d %s", path, status, body)
+			}
+		}
+		operators, err := ca.Bearer(identity.Operator, "ada")
+		must(t, err)
+		link, err := rpc.NewLedgerServiceClient(dial(identity.Auditor)).CreateLink(t.Context(), &undertonev1.CreateLinkRequest{})
+		must(t, err)
+		for _, page := range []struct {
+			address string
+			tls     *tls.Config
+			status  int
+			saying  string
+		}{
+			{"https://" + s.PagesAddress() + "/operate", &tls.Config{InsecureSkipVerify: true}, http.StatusForbidden, "undertone audit link"},
+			{"https://" + s.PagesAddress() + "/operate", operators.ClientTLS(), http.StatusOK, "movies"},
+			{link.GetUrl(), &tls.Config{InsecureSkipVerify: true}, http.StatusOK, "let in"},
+		} {
+			c := http.Client{Transport: &http.Transport{TLSClientConfig: page.tls, DisableKeepAlives: true}}
+			resp, err := c.Get(page.address)
+			must(t, err)
+			body, err := io.ReadAll(resp.Body)
+			must(t, err)
+			resp.Body.Close()
+			if resp.StatusCode != page.status || !strings.Contains(string(body), page.saying) {
+				t.Errorf("%s: %s %s", page.address, resp.Status, body)
 			}
 		}
 

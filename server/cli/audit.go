@@ -168,13 +168,13 @@ func fetch(cmd *cobra.Command, c *connection, path string) error {
 	if err := c.download(cmd, draft); err != nil {
 		return err
 	}
-	b, err := readBundle(draft.Name())
-	if err != nil {
-		return fmt.Errorf("what arrived is no ledger: %w", errors.Unwrap(err))
-	}
 	info, err := draft.Stat()
 	if err != nil {
 		return pathProblem(err)
+	}
+	b, err := ledger.ReadBundle(draft, info.Size())
+	if err != nil {
+		return fmt.Errorf("what arrived is no ledger: %w", err)
 	}
 	if err := errors.Join(draft.Chmod(0o644), draft.Sync(), draft.Close(), os.Rename(draft.Name(), path)); err != nil {
 		return pathProblem(err)

@@ -64,7 +64,7 @@ func (p *Pages) forVisitors(show func(http.ResponseWriter, *http.Request, visito
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, ok := p.visitorOf(r)
 		if !ok {
-			p.refuse(w, r)
+			p.refuse(w)
 			return
 		}
 		admitted(r)
@@ -73,8 +73,8 @@ func (p *Pages) forVisitors(show func(http.ResponseWriter, *http.Request, visito
 }
 
 // refuse says how to get in, and nothing else.
-func (p *Pages) refuse(w http.ResponseWriter, r *http.Request) {
-	p.render(w, r, http.StatusForbidden, "refused", view{Title: "No entry"})
+func (p *Pages) refuse(w http.ResponseWriter) {
+	p.render(w, http.StatusForbidden, "refused", view{Title: "No entry"})
 }
 
 // enter exchanges a link for a session. A browser sends the cookie with no request that
@@ -83,14 +83,14 @@ func (p *Pages) refuse(w http.ResponseWriter, r *http.Request) {
 func (p *Pages) enter(w http.ResponseWriter, r *http.Request) {
 	// To look at a link is not to use it.
 	if r.Method == http.MethodHead || r.Header.Get("Sec-Purpose") != "" {
-		p.refuse(w, r)
+		p.refuse(w)
 		return
 	}
 	cookie, ok := p.links.enter(r.PathValue("secret"))
 	if !ok {
-		p.refuse(w, r)
+		p.refuse(w)
 		return
 	}
 	http.SetCookie(w, cookie)
-	p.render(w, r, http.StatusOK, "entered", view{Title: "Welcome", Next: "/"})
+	p.render(w, http.StatusOK, "entered", view{Title: "Welcome", Next: "/"})
 }

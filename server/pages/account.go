@@ -1,6 +1,8 @@
 package pages
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"html/template"
 	"strconv"
@@ -184,7 +186,11 @@ func parametersTable(j *report.Job) *table {
 		columns: []column{{key: "parameter", Head: "Parameter"}, {key: "value", Head: "Value"}, {key: "how", Head: "How it was chosen"}},
 	}
 	for _, p := range j.Parameters {
-		t.add(text(p.Name), text(p.Value), text(p.How))
+		value := text(p.Value)
+		if _, err := hex.DecodeString(p.Value); err == nil && len(p.Value) == hex.EncodedLen(sha256.Size) {
+			value = digest(p.Value)
+		}
+		t.add(text(p.Name), value, text(p.How))
 	}
 	return t
 }

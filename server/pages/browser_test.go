@@ -186,7 +186,7 @@ func (b *tab) dark(on bool) {
 func (b *tab) picture(name, last string) {
 	b.t.Helper()
 	b.do(chromedp.EmulateViewport(1200, 900))
-	height := eval[float64](b, `document.querySelector("`+last+`").getBoundingClientRect().bottom`) + 24
+	height := eval[float64](b, `document.querySelector("`+last+`").getBoundingClientRect().bottom`) + 12
 	b.do(chromedp.EmulateViewport(1200, int64(height)))
 	shot := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{})
 	full, err := png.Decode(bytes.NewReader(shot.Data))
@@ -199,7 +199,7 @@ func (b *tab) picture(name, last string) {
 // fewColours keeps the colours that most of a picture is in, and some that are unlike all
 // of those, so that its file is small.
 func fewColours(full image.Image) image.Image {
-	const most, unlike = 192, 64
+	const most, unlike = 96, 32
 	area := full.Bounds()
 	count := map[color.RGBA]int{}
 	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(full.At(x, y)).(color.RGBA) }

@@ -58,8 +58,8 @@ type series struct {
 	points plotter.XYs
 }
 
-// chart draws series over a common axis, the first on top, with a horizontal line at the most
-// if there is one, and crosses.
+// chart draws series over a common axis, the first on top, with the bound that they keep if
+// there is one, and crosses.
 func chart(f *figure.Figure, lines []series, most *bound, crosses *series) *figure.Figure {
 	p := figure.NewPlot()
 	figure.AddGrid(p)

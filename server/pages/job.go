@@ -92,7 +92,7 @@ func roundsTable(job *rounds.JobView, times ended) *table {
 }
 
 func membersByRound(job *rounds.JobView) *figure.Figure {
-	all := series{look: released, text: "released or under way"}
+	all := series{look: released, text: "members"}
 	crosses := series{look: failed, text: "failed"}
 	for i, a := range job.Attempts {
 		at := plotter.XY{X: float64(i + 1), Y: float64(a.Members)}

@@ -155,7 +155,7 @@ func stateTable(views []jobLook, edition *board.Edition) *table {
 	return t
 }
 
-// next says what a job waits for.
+// next says what goes on with a job, or comes next.
 func next(j jobLook, b *board.Job) string {
 	if n := len(j.Attempts); n > 0 {
 		switch j.Attempts[n-1].Phase {
@@ -167,15 +167,17 @@ func next(j jobLook, b *board.Job) string {
 	}
 	switch {
 	case b != nil && driver.Held(b):
-		return fmt.Sprintf("held: attempt %d at round %d would spend what later rounds need; an operator may open it by hand", j.Next, j.Released+1)
+		return fmt.Sprintf("held: attempt %d at round %d would spend what later rounds need, and waits for an operator to open it", j.Next, j.Released+1)
 	case j.State == rounds.Running:
-		return fmt.Sprintf("attempt %d at round %d", j.Next, j.Released+1)
+		return fmt.Sprintf("attempt %d at round %d is opened soon", j.Next, j.Released+1)
 	case j.State == rounds.Paused:
-		return "an operator, who opens rounds (undertone job open)"
+		return "an operator may open rounds (undertone job open)"
 	case j.State == rounds.Exhausted:
-		return "nothing: the budget has no room for another attempt"
+		return "the budget has no room for another attempt"
+	case j.State == rounds.Finished:
+		return "every round is released"
 	}
-	return "nothing"
+	return "it was closed for good"
 }
 
 func nodesTable(members []replication.Member) *table {

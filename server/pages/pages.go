@@ -11,7 +11,7 @@
 // # Policy
 //
 // A page works without scripts, and asks for nothing but what this node serves; every
-// table on it is there as CSV and JSON, all of its rows (README.md has the addresses).
+// table on it is there as CSV and JSON, all of its rows (FORMAT.md has the addresses).
 // What a page says of privacy is the report of the ledger that this node would hand out,
 // verified anew; it is the node's word all the same, so the page begins with how to
 // verify it elsewhere.

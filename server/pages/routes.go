@@ -146,7 +146,7 @@ func (p *Pages) show(w http.ResponseWriter, r *http.Request, v visitor, build fu
 		made.serveTable(w, r, p, file)
 		return
 	}
-	p.render(w, r, http.StatusOK, made.Name, view{
+	p.render(w, http.StatusOK, made.Name, view{
 		Title: made.Title, Path: made.Path, Visitor: &v, Live: made.Live, Body: made.Body,
 		query: r.URL.Query(), tables: made.Tables,
 	})
@@ -179,7 +179,7 @@ func saveAs(w http.ResponseWriter, kind, name string) {
 }
 
 // render answers with a template's page, whole or not at all.
-func (p *Pages) render(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
+func (p *Pages) render(w http.ResponseWriter, status int, name string, v view) {
 	v.Node, v.Now = p.config.Name, time.Now().UTC()
 	var b bytes.Buffer
 	if err := templates.ExecuteTemplate(&b, name+".tmpl", v); err != nil {
@@ -196,7 +196,11 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, status int, name 
 type problem struct{ What, Why string }
 
 func (p *Pages) fail(w http.ResponseWriter, r *http.Request, status int, what, why string) {
-	p.render(w, r, status, "problem", view{Title: what, Body: problem{what, why}})
+	page := view{Title: what, Body: problem{what, why}}
+	if v, ok := p.visitorOf(r); ok {
+		page.Visitor = &v
+	}
+	p.render(w, status, "problem", page)
 }
 
 // explain answers with what stands in the way of a page.

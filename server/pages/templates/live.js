@@ -5,7 +5,7 @@
 "use strict";
 (() => {
   const pause = 5000;
-  let paused = false;
+  let paused = false, asking = false;
   const button = document.createElement("button");
   button.type = "button";
   button.className = "pause";
@@ -30,16 +30,20 @@
   const scrolled = () => new Map([...document.querySelectorAll(".scroll")].map((e) =>
     [e.getAttribute("aria-labelledby"), e.scrollLeft]));
   setInterval(async () => {
-    if (busy()) return;
-    let response;
+    if (busy() || asking) return;
+    asking = true;
+    let response, text;
     try {
       response = await fetch(location.href, { redirect: "error" });
+      text = await response.text();
     } catch {
       return; // the node is away for a moment, or for good: the page says when it was made
+    } finally {
+      asking = false;
     }
     if (response.status === 403) location.reload();
     if (!response.ok || busy()) return;
-    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    const fresh = new DOMParser().parseFromString(text, "text/html");
     const before = scrolled();
     replace(fresh, "main");
     replace(fresh, "footer p");

@@ -10,8 +10,8 @@ import (
 // against the servers' ledger: one that extends both that and what this device saw must
 // be shown. So servers that show two histories are found out by the first two who compare.
 //
-// Fails with a *ForkError if none is, which ends all dealings as in Sync, and with the
-// evidence in Status; with ErrLedger if no key signed it that this device knows; and
+// Fails with a *ForkError if none is: it is on record as if Sync had met it, the evidence
+// in Status; with ErrLedger if no key signed it that this device knows; and
 // otherwise as Sync does.
 func (d *Device) Compare(ctx context.Context, note []byte) error {
 	if d.cfg.Offline {

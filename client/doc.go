@@ -71,7 +71,7 @@
 // log, so the shorter is the beginning of the longer, and they might have been shown in
 // order. Two that are of different logs have no such third without a collision; so no
 // waiting, no restart and no going back to the first history clears a fork. Two of one
-// size with different roots are proof of it, and nothing is asked any more. (ForkError)
+// size with different roots are proof of it, and nobody is asked any more (ForkError).
 //
 // A ledger of another origin is another ledger, and never taken for the one that is
 // followed, nor for the first that is seen. Who follows it from now on decides so by

@@ -186,7 +186,7 @@ func (s *syncing) join(own *witnessed, other *fork) (next *witnessed, err error)
 // shown asks a server for a ledger that extends w. Returns what is witnessed by it, nil if
 // it does not extend w, and the checkpoint itself.
 func (s *syncing) shown(ctx context.Context, n node, w *witnessed, pin string) (next *witnessed, shown *fork, err error) {
-	out, err := n.poll(ctx, &undertonev1.PollRequest{MinIndex: s.index, Known: s.known(), LedgerSize: uint64(w.size())})
+	out, err := n.poll(ctx, &undertonev1.PollRequest{MinIndex: s.index, LedgerSize: uint64(w.size())})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -46,7 +46,7 @@ the budget would be spent twice, and two attempts have one number. To restore ag
 take the backup of the new cluster.`,
 		Example: `  undertone restore undertone.backup --data-dir /var/lib/undertone --name n1 --advertise n1.example.org:7301
   undertone restore undertone.backup --data-dir /var/lib/undertone --name n1 --advertise n1.example.org:7301 --new-ledger ledger-2.pub`,
-		Args:    named("FILE"),
+		Args: named("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case dir == "":

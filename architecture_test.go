@@ -133,7 +133,8 @@ func TestExceptionsForTests(t *testing.T) {
 	}{
 		{"client", "aggregation/jobs", true, true},
 		{"client", "server/authority", false, true},
-		{"client", "server/replication", false, false},
+		{"client", "server/replication", false, true},
+		{"client", "server/ingest", false, false},
 		{"client/local", "server", false, false},
 		{"dp/noise", "aggregation", false, false},
 	} {

@@ -23,7 +23,10 @@ const envLedgerKey = "UNDERTONE_LEDGER_KEY"
 
 // auditor is what somebody who verifies a ledger has of it already: its public key, and
 // the last checkpoint that was verified. Neither is ever taken from what is verified.
-type auditor struct{ key, seen string }
+type auditor struct {
+	key, seen string
+	older     bool // what is verified was fetched some time ago
+}
 
 // noneSeen as --seen compares with no checkpoint, and keeps none.
 const noneSeen = "none"
@@ -63,8 +66,11 @@ func (a *auditor) trusted(c *connection) (key, from string, err error) {
 		}
 		return key, from, nil
 	}
-	return "", "", flagf("key", "is missing: the ledger's public key, as text or a file. Have it from whoever you trust (undertone ca issue gives it along, as ledger.pub), and never from the ledger itself")
+	return "", "", errNoKey
 }
+
+// errNoKey says that the auditor has named no key, and has none where it is looked for.
+var errNoKey = flagf("key", "is missing: the ledger's public key, as text or a file. Have it from whoever you trust (undertone ca issue gives it along, as ledger.pub), and never from the ledger itself")
 
 // publicKey reads a public key, as text or out of a file, whose path it returns.
 func publicKey(text string) (key, path string, err error) {
@@ -79,6 +85,9 @@ func publicKey(text string) (key, path string, err error) {
 		return "", "", pathProblem(err)
 	}
 	key = strings.TrimSpace(string(content))
+	if key == "" {
+		return "", "", fmt.Errorf("%s: is empty, and no public key of a ledger: have the key anew from whoever you trust", text)
+	}
 	if strings.HasPrefix(key, "PRIVATE+KEY+") {
 		return "", "", fmt.Errorf("%s: it is the secret key (undertone audit key publish %s prints the public one)", text, text)
 	}
@@ -94,8 +103,8 @@ type verified struct {
 	report  *report.Report
 	keyFrom string // where the trusted key is from
 
-	seen   ledger.Checkpoint // that it extends; zero: there was none
-	keptAt string            // the file that has its checkpoint now; empty: none
+	seen   kept   // that it extends; zero: there was none
+	keptAt string // the file that has its checkpoint now; empty: none
 	// strangers are files with checkpoints of a ledger of this name, under keys that
 	// have nothing to do with this one.
 	strangers []string
@@ -124,8 +133,12 @@ func (a *auditor) verify(cmd *cobra.Command, c *connection, name string, b *ledg
 		defer fmt.Fprint(cmd.ErrOrStderr(), "\x1b[K")
 	}
 	start := time.Now()
-	if v.history, err = ledger.Verify(b, trusted, v.seen); err == nil {
+	if v.history, err = ledger.Verify(b, trusted, v.seen.Checkpoint); err == nil {
 		err = m.check(b.Records)
+	}
+	if fault := (*ledger.Fault)(nil); a.older && errors.As(err, &fault) && errors.Is(err, ledger.ErrTruncated) {
+		fault.Problem = fmt.Sprintf("this ledger is shorter than the one that was verified on %s (%s): an older download, or records were taken back: fetch again, or --seen %s",
+			v.seen.at.UTC().Format(time.DateOnly), plural(v.seen.Size, "record"), noneSeen)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -138,4 +151,10 @@ func (a *auditor) verify(cmd *cobra.Command, c *connection, name string, b *ledg
 		return nil, fmt.Errorf("verified, but the checkpoint cannot be kept (--seen names another file, or none): %w", err)
 	}
 	return v, nil
+}
+
+// verifyFile is verify of a file, which may be older than what was seen before.
+func (a auditor) verifyFile(cmd *cobra.Command, c *connection, name string, b *ledger.Bundle) (*verified, error) {
+	a.older = true
+	return a.verify(cmd, c, name, b)
 }

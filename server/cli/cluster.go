@@ -281,7 +281,10 @@ in it as failed. See undertone restore.`,
 			if args[0] == "-" {
 				return write(cmd.OutOrStdout())
 			}
-			if err := writeNew(args[0], write); err != nil {
+			if exists(args[0]) {
+				return usagef("%s: there is something already, and nothing is overwritten", args[0])
+			}
+			if err := draftOf(args[0], 0o600, func(d draft) error { return write(d) }); err != nil {
 				return err
 			}
 			if c.json {
@@ -293,27 +296,6 @@ in it as failed. See undertone restore.`,
 	}
 	c.addTo(cmd)
 	return cmd
-}
-
-// writeNew makes a file that is not there yet, all of it or nothing.
-func writeNew(path string, write func(io.Writer) error) error {
-	if exists(path) {
-		return usagef("%s: there is something already, and nothing is overwritten", path)
-	}
-	draft := path + ".partial"
-	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return &commandline.UsageError{Err: pathProblem(err)}
-	}
-	defer os.Remove(draft)
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return pathProblem(err)
-	}
-	return os.Rename(draft, path)
 }
 
 func recoverCommand() *cobra.Command {

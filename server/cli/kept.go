@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/dp/ledger"
 )
 
@@ -20,8 +20,14 @@ import (
 // the auditor trusts, before and after a rotation.
 type memory struct {
 	paths     []string // of the trusted key first; none if nothing is kept
-	kept      []ledger.Checkpoint
+	kept      []kept   // in them
 	strangers []string
+}
+
+// kept is a checkpoint that was, and when.
+type kept struct {
+	ledger.Checkpoint
+	at time.Time
 }
 
 // recall reads what was kept of the ledger that has these records. Those keys are the
@@ -45,6 +51,14 @@ func (a *auditor) recall(trusted note.Verifier, records [][]byte) (*memory, erro
 		}
 		m.strangers = slices.DeleteFunc(all, func(path string) bool { return slices.Contains(m.paths, path) })
 	default:
+		if err := mustNotBeDash("seen", a.seen); err != nil {
+			return nil, err
+		}
+		// A file in a directory that is not there is a name that was mistyped, and would
+		// begin anew what it was to go on with.
+		if _, err := os.Stat(filepath.Dir(a.seen)); err != nil {
+			return nil, flagf("seen", "%s: the directory of the file: %w", a.seen, pathProblem(err))
+		}
 		m.paths = []string{a.seen}
 	}
 	for _, path := range m.paths {
@@ -92,23 +106,25 @@ func keptUnder(dir string, trusted note.Verifier, records [][]byte) []string {
 // readKept reads a checkpoint that was kept; the zero one if there is no file. It was
 // verified when it was kept, maybe with a key that a ledger which lost records does not
 // know of.
-func readKept(path string) (ledger.Checkpoint, error) {
+func readKept(path string) (k kept, err error) {
 	signed, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return ledger.Checkpoint{}, nil
+		return k, nil
 	case err != nil:
-		return ledger.Checkpoint{}, &commandline.UsageError{Err: pathProblem(err)}
+		return k, problemAt(path, err)
 	}
-	c, err := ledger.ReadCheckpoint(signed)
-	if err != nil {
-		return c, usagef("%s: %w (--seen %s compares with none)", path, err, noneSeen)
+	if k.Checkpoint, err = ledger.ReadCheckpoint(signed); err != nil {
+		return k, usagef("%s: %w (--seen %s compares with none)", path, err, noneSeen)
 	}
-	return c, nil
+	if info, err := os.Stat(path); err == nil {
+		k.at = info.ModTime()
+	}
+	return k, nil
 }
 
 // latest is the longest of what was kept; zero if nothing was.
-func (m *memory) latest() (c ledger.Checkpoint) {
+func (m *memory) latest() (c kept) {
 	for _, k := range m.kept {
 		if k.Size > c.Size {
 			c = k
@@ -129,7 +145,7 @@ func (m *memory) place() string {
 // old or older.
 func (m *memory) check(records [][]byte) error {
 	latest := m.latest()
-	older := slices.DeleteFunc(slices.Clone(m.kept), func(c ledger.Checkpoint) bool { return c.Size == 0 || c == latest })
+	older := slices.DeleteFunc(slices.Clone(m.kept), func(k kept) bool { return k.Size == 0 || k.Checkpoint == latest.Checkpoint })
 	if len(older) == 0 {
 		return nil
 	}
@@ -148,11 +164,11 @@ func (m *memory) check(records [][]byte) error {
 // keep puts a checkpoint that was verified in the place of what was kept.
 func (m *memory) keep(c ledger.Checkpoint, signed []byte) error {
 	for i, path := range m.paths {
-		if m.kept[i] == c {
+		if m.kept[i].Checkpoint == c {
 			continue
 		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return pathProblem(err)
+			return problemAt(path, err)
 		}
 		if err := writeAtomically(path, signed, 0o644); err != nil {
 			return err

@@ -59,17 +59,3 @@ func addMissing(dir string, list []authority.File) error {
 	}
 	return nil
 }
-
-// writeAtomically makes or replaces a file, all of it or nothing.
-func writeAtomically(path string, text []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return pathProblem(err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return pathProblem(err)
-	}
-	return os.Rename(f.Name(), path)
-}

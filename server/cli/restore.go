@@ -64,17 +64,21 @@ take the backup of the new cluster.`,
 					return flagf("new-ledger", "%w", err)
 				}
 			}
-			f, err := os.Open(args[0])
-			if err != nil {
-				return &commandline.UsageError{Err: pathProblem(err)}
+			backup := cmd.InOrStdin()
+			if args[0] != dash {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return problemAt(args[0], err)
+				}
+				defer f.Close()
+				backup = f
 			}
-			defer f.Close()
-			err = replication.RestoreBackup(dir, name, advertise, f, another)
+			err := replication.RestoreBackup(dir, name, advertise, backup, another)
 			switch {
 			case errors.Is(err, rounds.ErrSameOrigin):
 				return flagf("new-ledger", "the ledger of the backup is %q, too: make a key under another name (undertone audit key generate --cluster NAME)", another.Origin)
 			case err != nil:
-				return &commandline.UsageError{Err: fmt.Errorf("%s: %w", args[0], pathProblem(err))}
+				return blame(fmt.Errorf("%s: %w", args[0], pathProblem(err)))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: the first node, %s, of a new cluster\n", dir, name)
 			if another != nil && err == nil {

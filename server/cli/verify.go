@@ -21,7 +21,8 @@ func auditVerifyCommand() *cobra.Command {
 		Short: "Verify a ledger that was fetched, without any server",
 		Long: `Verify computes everything in a ledger anew: every hash, the checkpoint's signature,
 every charge from the noise that it pays for, the order of events, the budget after each
-of them. It names the first thing that is wrong, with exit status 1.
+of them. It names the first thing that is wrong, with exit status 1. FILE may be -, for
+stdin.
 
 The key is the one that you hold; after a rotation it still leads to the key that signs
 now. The checkpoint of the last ledger that was verified with the key is kept, and the
@@ -31,11 +32,11 @@ next one must extend it: no record can have been changed or taken back since.`,
 		Args:              named("FILE"),
 		ValidArgsFunction: completeBundle,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := readBundle(args[0])
+			b, err := readBundle(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			v, err := a.verify(cmd, new(connection), args[0], b)
+			v, err := a.verifyFile(cmd, new(connection), args[0], b)
 			w := cmd.OutOrStdout()
 			switch fault := (*ledger.Fault)(nil); {
 			case asJSON && errors.As(err, &fault):

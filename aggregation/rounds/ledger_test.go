@@ -62,7 +62,7 @@ func rotation(t interface{ Fatal(...any) }, from, to byte) rounds.RotateKey {
 func measured(job string) rounds.RecordCanary {
 	return rounds.RecordCanary{Measured: ledger.CanaryMeasured{
 		Job: job, By: "auditor eve", Claimed: 2_000_000, Lower: 1_900_000, Delta: "1e-06",
-		Confidence: 950_000, Trials: 100_000, Passed: true, Measured: 1_767_225_600_000,
+		Confidence: 950_000, Trials: 100_000, Passed: true, Measured: 1_767_225_600_000, How: "test jobs",
 	}}
 }
 

@@ -176,7 +176,7 @@ func (c *CanaryMeasured) Check() error {
 	case !oneLine(c.By, maxBy):
 		return fmt.Errorf("%w: a measurement by nobody: want one line of 1 to %d bytes", ErrEntry, maxBy)
 	case !oneLine(c.How, maxHow):
-		return fmt.Errorf("%w: a measurement of who knows what: want one line of 1 to %d bytes", ErrEntry, maxHow)
+		return fmt.Errorf("%w: a measurement that does not say of what: want one line of 1 to %d bytes", ErrEntry, maxHow)
 	case c.Upper != 0 && c.Upper < c.Lower:
 		return fmt.Errorf("%w: a measurement whose upper bound, %d, is below its lower one, %d", ErrEntry, c.Upper, c.Lower)
 	case err != nil || !(delta > 0 && delta < 1) || len(c.Delta) > 32:

@@ -366,12 +366,10 @@ var verifiedTamperings = []verified{
 		alter(f, f.at("job", "books", 0), func(e *ledger.JobCreated) { e.State = ledger.Digest{} })
 	}, ledger.ErrHistory},
 	{"a beginning of more records than there are", true, func(f *forger) {
-		f.drop(f.at("key", "", 0))
-		f.drop(f.at("canary", "", 0))
-		f.drop(f.at("restored", "", 0))
+		f.author = newAuthorOf(f, 1000)
+		f.create(terms{"films", 3, 2, ledger.TrustDistributed, dp.ZeroOut, 4000}.specification())
+		*f.Bundle = *f.bundle(f)
 		f.freeze()
-		alter(f, 0, func(e *ledger.Begun) { e.History = 1000 })
-		f.signer, _ = testKey(f, 1)
 	}, ledger.ErrHistory},
 	{"a failure whose reason moves the reader's cursor", true, func(f *forger) {
 		alter(f, f.at("failure", "films", 0), func(e *ledger.Failed) { e.Why = "\x1b[2J all is well" })

@@ -109,7 +109,7 @@ func (p *page) job(j *Job) error {
 		row("created", j.Created)
 		row("unit", j.Unit)
 		row("adjacency", j.Adjacency+": "+j.AdjacencyMeans)
-		row("delta", j.DeltaMeans)
+		row("delta", fmt.Sprintf("%g, %s", j.Delta, j.DeltaMeans))
 		row("rounds", fmt.Sprintf("%d of %d released; %d attempts charged, %d of which failed", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
 	})
 	p.section("Budget")

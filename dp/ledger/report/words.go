@@ -19,14 +19,13 @@ func adjacencyMeans(a dp.Adjacency) string {
 	return "any one user's contributions are replaced by zeros; how many took part is public"
 }
 
-// deltaMeans compares delta with 1/n, n being the users that one full round has: how many
-// a job has in all, no ledger says.
+// deltaMeans compares delta with 1/n, n being the users of one full round: how many a job
+// has in all no ledger says.
 func deltaMeans(s *ledger.Specification) string {
-	n := float64(s.RoundSize)
-	text := fmt.Sprintf("%g; a full round has n = %d users, and the job at least n then: 1/n is %.3g, and delta times n %.3g or more",
-		s.Delta, s.RoundSize, 1/n, s.Delta*n)
-	if s.Delta*n >= 1 {
-		text += ", which allows for the whole contribution of one user to be published"
+	times := s.Delta * float64(s.RoundSize)
+	text := fmt.Sprintf("at least %.3g times 1/n: the job has at least n = %d users once a round is full", times, s.RoundSize)
+	if times >= 1 {
+		text += ", and the whole contribution of one of them may be published"
 	}
 	return text
 }

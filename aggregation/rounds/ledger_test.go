@@ -67,7 +67,7 @@ func rotation(t interface{ Fatal(...any) }, from, to byte) rounds.RotateKey {
 func measured(job string) rounds.RecordCanary {
 	return rounds.RecordCanary{Measured: ledger.CanaryMeasured{
 		Job: job, By: "auditor eve", Claimed: 2_000_000, Lower: 1_900_000, Delta: "1e-06",
-		Confidence: 950_000, Trials: 100_000, Passed: true, Measured: 1_767_225_600_000,
+		Confidence: 950_000, Trials: 100_000, Passed: true, Measured: 1_767_225_600_000, How: "test jobs",
 	}}
 }
 
@@ -211,12 +211,85 @@ func TestLedgerRefuses(t *testing.T) {
 	refused(wrong, rounds.Malformed)
 	apply(t, m, endorsed)
 	refused(rotation(t, 0, 2), rounds.Malformed) // no longer its key
+	refused(rotation(t, 1, 0), rounds.Malformed) // its key before: all that it endorsed is public
 
 	refused(rounds.CloseJob{Job: "games"}, rounds.UnknownJob)
 	apply(t, m, rounds.CloseJob{Job: "films"})
 	refused(rounds.Run{Job: "films"}, rounds.NotRunning)
 	refused(rounds.OpenRound{Job: "films", Round: 1, Attempt: 3}, rounds.NotRunning)
 	refused(rounds.CloseRound{Job: "films", Round: 1, Attempt: 2}, rounds.NotOpen)
+}
+
+// Who may put records there without spending anything does so a bounded number of times.
+func TestLedgerIsBounded(t *testing.T) {
+	m := richMachine(t)
+	apply(t, m, beginLedger(t))
+	full := func(c rounds.Command) {
+		t.Helper()
+		size := m.Ledger().Size()
+		var refusal *rounds.Refusal
+		if _, err := m.Apply(c); !errors.As(err, &refusal) || refusal.Reason != rounds.TooMany || m.Ledger().Size() != size {
+			t.Errorf("one more: %v", err)
+		}
+	}
+	another := func(i int) rounds.RecordCanary {
+		c := measured("films")
+		c.Measured.Trials = uint64(i + 1)
+		return c
+	}
+	for i := range rounds.MaxMeasurements {
+		apply(t, m, another(i))
+	}
+	full(another(rounds.MaxMeasurements))
+	apply(t, m, another(rounds.MaxMeasurements-1)) // again
+	apply(t, m, measured("songs"))
+
+	signer, _ := ledgerKey(t, 0)
+	var last rounds.RotateKey
+	for i := range rounds.MaxRotations + 1 {
+		secret, public, err := ledger.NewKey(origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last.Key = public
+		if last.Endorsement, err = ledger.Endorse(signer, public); err != nil {
+			t.Fatal(err)
+		}
+		if i == rounds.MaxRotations {
+			break
+		}
+		apply(t, m, last)
+		if signer, err = note.NewSigner(secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full(last)
+	audit(t, m, signer, ledger.Checkpoint{})
+	restored, err := rounds.Restore(snapshot(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = restored
+	full(another(rounds.MaxMeasurements))
+	full(last)
+}
+
+// A reason that turns the line around was one before there were ledgers, and is none that
+// a ledger has: it says the rest.
+func TestReasonsAreShown(t *testing.T) {
+	m := rounds.NewMachine()
+	apply(t, m, rounds.CreateJob{Spec: encode(t, honest(newSpec("films", 1, 2, 10, 60))), State: rounds.BlobOf([]byte("U0"))})
+	apply(t, m, rounds.Run{Job: "films"})
+	apply(t, m, rounds.OpenRound{Job: "films", Round: 1, Attempt: 1})
+	apply(t, m, rounds.FailRound{Job: "films", Round: 1, Attempt: 1, Why: "\u202ewhy\u00ad"})
+	apply(t, m, beginLedger(t))
+	record := m.Ledger().Records()[3]
+	if e, err := ledger.Decode(record); err != nil || e.(*ledger.Failed).Why != "?why?" {
+		t.Errorf("%s, %v", record, err)
+	}
+	if _, err := rounds.Restore(snapshot(m)); err != nil {
+		t.Error(err)
+	}
 }
 
 // Who repeats a command is told nothing else, and records nothing twice.

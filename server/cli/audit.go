@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -376,11 +377,16 @@ type measurement struct {
 	Job        string    `json:"job"`
 	Claimed    *float64  `json:"claimed_epsilon"`
 	Lower      *float64  `json:"lower_bound_epsilon"`
+	Upper      float64   `json:"upper_bound_epsilon"` // 0, or not there: none
 	Delta      float64   `json:"delta"`
 	Confidence float64   `json:"confidence"`
 	Trials     uint64    `json:"trials"`
 	Passed     *bool     `json:"passed"`
+	How        string    `json:"how"`
 }
+
+// bySelf is what a measurement is of that does not say so.
+const bySelf = "undertone audit canary by itself, in one process, and not this cluster's servers"
 
 func auditRecordCommand() *cobra.Command {
 	var c connection
@@ -389,8 +395,9 @@ func auditRecordCommand() *cobra.Command {
 		Use:   "record FILE",
 		Short: "Put a canary's result into the ledger",
 		Long: `Record puts the result of undertone audit canary --json on record, under the name of
-the certificate that it is called with: that the noise of a job was measured, when, and
-which lower bound on epsilon it gave. - is stdin. The same result twice is one record.`,
+the certificate that it is called with: that the noise of a job was measured, when, how, and
+between which bounds epsilon was found to be. - is stdin. The same result twice is one
+record.`,
 		Example: `  undertone audit canary --spec movies.json --json > canary.json
   undertone audit record canary.json`,
 		Args: named("FILE"),
@@ -413,6 +420,7 @@ which lower bound on epsilon it gave. - is stdin. The same result twice is one r
 				r, err := b.RecordCanary(ctx, &undertonev1.RecordCanaryRequest{
 					Job: job, ClaimedEpsilon: *m.Claimed, LowerEpsilon: *m.Lower, Delta: m.Delta, Confidence: m.Confidence,
 					Trials: m.Trials, Passed: *m.Passed, MeasuredMs: m.Date.UnixMilli(),
+					UpperEpsilon: m.Upper, How: cmp.Or(m.How, bySelf),
 				})
 				at = r.GetRecord()
 				return err

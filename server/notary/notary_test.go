@@ -289,7 +289,7 @@ func BenchmarkPoll(b *testing.B) {
 	spec := n.Create(b, solo.Parameters(), terms)
 	for i := range 100_000 {
 		n.Do(b, rounds.RecordCanary{Measured: ledger.CanaryMeasured{
-			Job: spec.Job, By: "auditor/ada", Delta: "1e-06", Confidence: 950_000, Trials: uint64(i + 1), Measured: 1,
+			Job: spec.Job, By: "auditor/ada", Delta: "1e-06", Confidence: 950_000, Trials: uint64(i + 1), Measured: 1, How: "by hand",
 		}})
 	}
 	n.Do(b, rounds.OpenRound{Job: spec.Job, Round: 1, Attempt: 1})

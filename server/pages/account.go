@@ -25,12 +25,15 @@ type drawn struct {
 }
 
 func newAccount(j *report.Job) (*account, error) {
+	answers, err := j.Accountants.All()
+	if err != nil {
+		return nil, err
+	}
 	a := &account{
 		Job:     j,
 		privacy: privacyTable(j), releases: releasesTable(j),
-		accountants: accountantsTable(j), parameters: parametersTable(j),
+		accountants: accountantsTable(answers), parameters: parametersTable(j),
 	}
-	var err error
 	a.Figures, err = drawAll(budgetByRound(j), epsilonByRelease(j), noiseByRound(j))
 	return a, err
 }
@@ -84,8 +87,12 @@ func (a *account) CanaryText() string {
 	if d, err := strconv.ParseFloat(c.Delta, 64); err == nil {
 		delta = significant(d)
 	}
-	return fmt.Sprintf("An attack on the noise shows ε to be at least %s at δ = %s, where %s is claimed: with %g %% confidence, from %s; %s.",
-		significant(c.Lower), delta, significant(c.Claimed), 100*c.Confidence, count(c.Trials, "trial", "trials"), verdict)
+	bounds := "at least " + significant(c.Lower)
+	if c.Upper > 0 {
+		bounds += " and at most " + significant(c.Upper)
+	}
+	return fmt.Sprintf("An attack on the noise shows ε to be %s at δ = %s, where %s is claimed: each bound with %g %% confidence, from %s; %s.",
+		bounds, delta, significant(c.Claimed), 100*c.Confidence, count(c.Trials, "trial", "trials"), verdict)
 }
 
 func jobsTable(r *report.Report, link func(job string) string) *table {
@@ -168,13 +175,13 @@ func optional(s string) cell {
 	return text(s)
 }
 
-func accountantsTable(j *report.Job) *table {
+func accountantsTable(answers []report.Accountant) *table {
 	t := &table{
 		name: "accountants", Caption: "The accountants' answers, side by side",
 		Note:    "ε of what is spent, at the job's δ and under its adjacency.",
 		columns: []column{{key: "accountant", Head: "Accountant"}, {key: "epsilon", Head: "ε", Numeric: true}, {key: "note", Head: "Why it differs"}},
 	}
-	for _, a := range j.Accountants {
+	for _, a := range answers {
 		t.add(text(a.Name), number(a.Epsilon), text(a.Note))
 	}
 	return t

@@ -100,8 +100,9 @@ var history = sync.OnceValue(func() []rounds.Command {
 		attempt = 1
 		if round == 7 {
 			do(rounds.RecordCanary{Measured: ledger.CanaryMeasured{
-				Job: films, By: "auditor/carol", Claimed: 6_000_000, Lower: 5_871_000, Delta: "1e-06",
+				Job: films, By: "auditor/carol", Claimed: 6_000_000, Lower: 5_871_000, Upper: 6_104_000, Delta: "1e-06",
 				Confidence: 950_000, Trials: 100_000, Passed: true, Measured: c.at.UnixMilli(),
+				How: "test jobs with this job's specification, by undertone audit canary in one process",
 			}})
 		}
 	}

@@ -176,7 +176,7 @@ func (b *bookkeeper) RecordCanary(ctx context.Context, req *undertonev1.RecordCa
 }
 
 // measured is a measurement in integers: the claim to the nearest millionth, and what
-// was shown rounded down.
+// was shown rounded outwards.
 func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, err error) {
 	const (
 		millionths = 1e6
@@ -191,6 +191,8 @@ func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, er
 		return m, wrong("claimed_epsilon", "a number from 0 to 1e6")
 	case !(req.LowerEpsilon >= 0 && req.LowerEpsilon <= most):
 		return m, wrong("lower_epsilon", "a number from 0 to 1e6")
+	case !(req.UpperEpsilon == 0 || req.UpperEpsilon >= req.LowerEpsilon && req.UpperEpsilon <= most):
+		return m, wrong("upper_epsilon", "0, or a number from lower_epsilon to 1e6")
 	case !(req.Delta > 0 && req.Delta < 1):
 		return m, wrong("delta", "a number between 0 and 1")
 	case !(req.Confidence >= 1/millionths && req.Confidence < 1):
@@ -204,11 +206,13 @@ func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, er
 		Job:        req.Job,
 		Claimed:    uint64(math.Round(req.ClaimedEpsilon * millionths)),
 		Lower:      uint64(math.Floor(req.LowerEpsilon * millionths)),
+		Upper:      uint64(math.Ceil(req.UpperEpsilon * millionths)),
 		Delta:      strconv.FormatFloat(req.Delta, 'g', -1, 64),
 		Confidence: uint64(math.Floor(req.Confidence * millionths)),
 		Trials:     req.Trials,
 		Passed:     req.Passed,
 		Measured:   req.MeasuredMs,
+		How:        req.How,
 	}, nil
 }
 

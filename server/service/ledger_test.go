@@ -174,8 +174,8 @@ func TestRecordCanary(t *testing.T) {
 	auditor := f.books(identity.Auditor)
 	good := func() *undertonev1.RecordCanaryRequest {
 		return &undertonev1.RecordCanaryRequest{
-			Job: f.spec.Job, ClaimedEpsilon: 1.99999951, LowerEpsilon: 1.87654399, Delta: 1e-6, Confidence: 0.95,
-			Trials: 100_000, Passed: true, MeasuredMs: 1_770_000_000_000,
+			Job: f.spec.Job, ClaimedEpsilon: 1.99999951, LowerEpsilon: 1.87654399, UpperEpsilon: 2.0000001, Delta: 1e-6, Confidence: 0.95,
+			Trials: 100_000, Passed: true, MeasuredMs: 1_770_000_000_000, How: "test jobs, in one process",
 		}
 	}
 	first, err := auditor.RecordCanary(t.Context(), good())
@@ -191,8 +191,8 @@ func TestRecordCanary(t *testing.T) {
 		c := *e.(*ledger.CanaryMeasured)
 		c.Stamp = ledger.Stamp{}
 		if want := (ledger.CanaryMeasured{
-			Job: f.spec.Job, By: "auditor/ada", Claimed: 2_000_000, Lower: 1_876_543, Delta: "1e-06", Confidence: 950_000,
-			Trials: 100_000, Passed: true, Measured: 1_770_000_000_000,
+			Job: f.spec.Job, By: "auditor/ada", Claimed: 2_000_000, Lower: 1_876_543, Upper: 2_000_001, Delta: "1e-06", Confidence: 950_000,
+			Trials: 100_000, Passed: true, Measured: 1_770_000_000_000, How: "test jobs, in one process",
 		}); c != want {
 			t.Errorf("%+v", c)
 		}
@@ -201,6 +201,9 @@ func TestRecordCanary(t *testing.T) {
 		"a claim that is no number": func(r *undertonev1.RecordCanaryRequest) { r.ClaimedEpsilon = math.NaN() },
 		"a negative bound":          func(r *undertonev1.RecordCanaryRequest) { r.LowerEpsilon = -1 },
 		"a bound without bounds":    func(r *undertonev1.RecordCanaryRequest) { r.LowerEpsilon = math.Inf(1) },
+		"bounds that are crossed":   func(r *undertonev1.RecordCanaryRequest) { r.UpperEpsilon = 1.87 },
+		"no word on what it was of": func(r *undertonev1.RecordCanaryRequest) { r.How = "" },
+		"a word in disguise":        func(r *undertonev1.RecordCanaryRequest) { r.How = "\u202egnitset" },
 		"no delta":                  func(r *undertonev1.RecordCanaryRequest) { r.Delta = 0 },
 		"certainty":                 func(r *undertonev1.RecordCanaryRequest) { r.Confidence = 1 },
 		"no trials":                 func(r *undertonev1.RecordCanaryRequest) { r.Trials = 0 },

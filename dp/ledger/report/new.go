@@ -16,8 +16,7 @@ const Version = 1
 // VerifyCommand verifies a bundle that `undertone audit fetch` has written.
 const VerifyCommand = "undertone audit verify ledger.zip --key ledger.pub"
 
-// New computes the report of a verified history and of its signed checkpoint. Fails if an
-// accountant cannot count a job's cost.
+// New computes the report of a verified history and of its signed checkpoint.
 func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 	r := &Report{
 		Version: Version,
@@ -30,11 +29,10 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 		Jobs: make([]Job, 0, len(h.Jobs)),
 	}
 	var together sum
+	reckoner := newReckoner()
 	for _, j := range h.Jobs {
-		job, err := newJob(j)
-		if err != nil {
-			return nil, err
-		}
+		job := newJob(j)
+		job.Accountants = reckoner.answers(j)
 		r.Jobs = append(r.Jobs, *job)
 		together.add(j)
 	}
@@ -43,7 +41,8 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 	return r, nil
 }
 
-// WriteJSON writes the report as its format page says.
+// WriteJSON writes the report as its format page says. Fails if an accountant cannot count
+// a job's cost, or w does.
 func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
 
 func writeJSON(w io.Writer, v any) error {
@@ -53,7 +52,7 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-func newJob(j *ledger.Job) (*Job, error) {
+func newJob(j *ledger.Job) *Job {
 	s := &j.Specification
 	price := newPricing(s)
 	job := &Job{
@@ -61,7 +60,7 @@ func newJob(j *ledger.Job) (*Job, error) {
 		Unit:      unit,
 		Adjacency: s.Adjacency.String(), AdjacencyMeans: adjacencyMeans(s.Adjacency),
 		Trust: trust(j),
-		Delta: s.Delta, Population: s.RoundSize, DeltaTimesN: s.Delta * float64(s.RoundSize),
+		Delta: s.Delta, Population: s.RoundSize, DeltaTimesN: s.Delta * float64(s.RoundSize), DeltaMeans: deltaMeans(s),
 		Cap: price.of(s.Budget), Spent: price.of(j.Spent), Left: price.of(s.Budget - j.Spent),
 		Rounds: len(s.Releases), Released: j.Released,
 		Parameters: parameters(j),
@@ -81,14 +80,10 @@ func newJob(j *ledger.Job) (*Job, error) {
 		job.Attempts = append(job.Attempts, newAttempt(j, a, price, spent))
 	}
 	job.FailedSpent = price.of(failed)
-	var err error
-	if job.Accountants, err = accountants(j); err != nil {
-		return nil, err
-	}
 	if n := len(j.Canaries); n > 0 {
 		job.Canary = newCanary(&j.Canaries[n-1])
 	}
-	return job, nil
+	return job
 }
 
 func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounting.NanoRho) Attempt {
@@ -113,9 +108,9 @@ func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounti
 
 func newCanary(c *ledger.CanaryMeasured) *Canary {
 	return &Canary{
-		Claimed: float64(c.Claimed) / 1e6, Lower: float64(c.Lower) / 1e6,
+		Claimed: float64(c.Claimed) / 1e6, Lower: float64(c.Lower) / 1e6, Upper: float64(c.Upper) / 1e6,
 		Delta: c.Delta, Confidence: float64(c.Confidence) / 1e6,
-		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured),
+		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured), How: c.How,
 	}
 }
 

@@ -87,7 +87,11 @@ func (s *sum) add(j *ledger.Job) {
 	if j.Specification.Adjacency == dp.ReplaceOne {
 		spent = spent/4 + min(1, spent%4)
 	}
-	s.nano += spent // at most what Verify has added up
+	all, err := s.nano.Add(spent)
+	if err != nil {
+		all = math.MaxUint64 // or more
+	}
+	s.nano = all
 	s.coarse = s.coarse || !gaussian(&j.Specification)
 	if s.delta == 0 || j.Specification.Delta < s.delta {
 		s.delta = j.Specification.Delta

@@ -43,9 +43,12 @@ type Job struct {
 	AdjacencyMeans string `json:"adjacency_means"`
 	Trust          Trust  `json:"trust"`
 
-	Delta       float64 `json:"delta"`
-	Population  int     `json:"population"` // n, the round's size: what 1/n is computed with
+	Delta float64 `json:"delta"`
+	// Population is n, the users of a full round: the job has at least n users once one is
+	// full, so that delta times the job's users is DeltaTimesN or more. DeltaMeans says so.
+	Population  int     `json:"population"`
 	DeltaTimesN float64 `json:"delta_times_n"`
+	DeltaMeans  string  `json:"delta_means"`
 
 	Cap   Privacy `json:"cap"`
 	Spent Privacy `json:"spent"`
@@ -54,15 +57,16 @@ type Job struct {
 	FailedAttempts int     `json:"failed_attempts"`
 	FailedSpent    Privacy `json:"failed_spent"`
 
-	Rounds      int          `json:"rounds"` // that the job releases in all
-	Released    int          `json:"released"`
-	Attempts    []Attempt    `json:"attempts"`
-	Parameters  []Parameter  `json:"parameters"`
-	Accountants []Accountant `json:"accountants"`      // of what is spent
-	Canary      *Canary      `json:"canary,omitempty"` // the last one on record
+	Rounds      int         `json:"rounds"` // that the job releases in all
+	Released    int         `json:"released"`
+	Attempts    []Attempt   `json:"attempts"`
+	Parameters  []Parameter `json:"parameters"`
+	Accountants Answers     `json:"accountants"`      // of what is spent
+	Canary      *Canary     `json:"canary,omitempty"` // the last one on record
 }
 
 // Together is the cost of all jobs, whose rho add up: under zero-out, whatever theirs is.
+// It goes up to 2^64-1 nano-rho, and from there on means that much or more.
 type Together struct {
 	Delta float64 `json:"delta"` // the least of the jobs'; 0 where there are none
 	Privacy
@@ -124,10 +128,12 @@ type Accountant struct {
 type Canary struct {
 	Claimed    float64 `json:"claimed_epsilon"`
 	Lower      float64 `json:"lower_bound_epsilon"`
+	Upper      float64 `json:"upper_bound_epsilon,omitempty"` // 0: none
 	Delta      string  `json:"delta"`
-	Confidence float64 `json:"confidence"`
+	Confidence float64 `json:"confidence"` // of each bound
 	Trials     uint64  `json:"trials"`
 	Passed     bool    `json:"passed"`
 	By         string  `json:"by"`
 	Date       string  `json:"date"`
+	How        string  `json:"how"` // what was measured, and by what: by does not vouch for more
 }

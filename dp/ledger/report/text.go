@@ -11,13 +11,16 @@ import (
 // width of running text, in characters.
 const width = 96
 
-// WriteText writes the report for a terminal: the ledger, then a screen a job.
+// WriteText writes the report for a terminal: the ledger, then a screen a job. Fails if
+// an accountant cannot count a job's cost, or w does.
 func (r *Report) WriteText(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	p := &page{w: b}
 	p.ledger(&r.Ledger)
 	for i := range r.Jobs {
-		p.job(&r.Jobs[i])
+		if err := p.job(&r.Jobs[i]); err != nil {
+			return err
+		}
 	}
 	if len(r.Jobs) > 1 {
 		p.heading("All jobs together")
@@ -96,13 +99,17 @@ func rotations(n int) string {
 	return fmt.Sprintf(", to which %d keys before handed on", n)
 }
 
-func (p *page) job(j *Job) {
+func (p *page) job(j *Job) error {
+	answers, err := j.Accountants.All()
+	if err != nil {
+		return err
+	}
 	p.heading(fmt.Sprintf("Job %s (%s), %s", j.Name, j.Method, j.Status))
 	p.table(func(row func(cells ...string)) {
 		row("created", j.Created)
 		row("unit", j.Unit)
 		row("adjacency", j.Adjacency+": "+j.AdjacencyMeans)
-		row("delta", fmt.Sprintf("%g, %.3g times 1/n at n = %d users a round", j.Delta, j.DeltaTimesN, j.Population))
+		row("delta", fmt.Sprintf("%g, %s", j.Delta, j.DeltaMeans))
 		row("rounds", fmt.Sprintf("%d of %d released; %d attempts charged, %d of which failed", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
 	})
 	p.section("Budget")
@@ -124,13 +131,14 @@ func (p *page) job(j *Job) {
 	p.section("Attempts")
 	p.attempts(j)
 	p.section("Accountants, of what is spent")
-	for _, a := range j.Accountants {
+	for _, a := range answers {
 		p.wrap(fmt.Sprintf("  %-14s%-10s", a.Name, fmt.Sprintf("%.4f", a.Epsilon)), strings.Repeat(" ", 26), a.Note)
 	}
 	p.section("Canary")
 	p.canary(j.Canary)
 	p.section("Public parameters, and how each was chosen")
 	p.parameters(j.Parameters)
+	return nil
 }
 
 // parameters that were chosen alike are said together, in the order of the first of each.
@@ -192,8 +200,8 @@ func (p *page) canary(c *Canary) {
 	if !c.Passed {
 		verdict = "FAILED a test"
 	}
-	p.text(fmt.Sprintf("On %s, by %s: epsilon is at least %.4g with confidence %g %%, so the interval from %.4g to the claimed %.4g at delta %s, in %d trials. It %s.",
-		c.Date, c.By, c.Lower, c.Confidence*100, c.Lower, c.Claimed, c.Delta, c.Trials, verdict))
+	p.text(fmt.Sprintf("On %s, by %s: epsilon is %s at delta %s, each with confidence %g %%, in %d trials; %.4g is claimed. It %s. What was measured: %s.",
+		c.Date, c.By, c.Interval(), c.Delta, c.Confidence*100, c.Trials, c.Claimed, verdict, c.How))
 }
 
 func privacyCells(p Privacy) []string {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/undertone-fl/undertone/commandline"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/server/authority"
 	"github.com/undertone-fl/undertone/server/replication"

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
-	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/server/replication"
 )

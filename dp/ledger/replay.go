@@ -17,6 +17,7 @@ type replay struct {
 	specifications map[Digest]specification
 	named          map[Digest]bool // specifications that a job has
 	jobs           map[string]*jobReplay
+	costs          map[Mechanism]cost // rounds and jobs are much alike
 	keys           keyChain
 	index          int64 // of the next record
 	era            int
@@ -29,7 +30,6 @@ type jobReplay struct {
 	*Job
 	state Digest // the latest
 	open  bool
-	costs map[Mechanism]cost // by mechanism: rounds are much alike
 }
 
 type cost struct {
@@ -43,6 +43,7 @@ func newReplay(specifications map[Digest]specification) *replay {
 		specifications: specifications,
 		named:          make(map[Digest]bool),
 		jobs:           make(map[string]*jobReplay),
+		costs:          make(map[Mechanism]cost),
 	}
 }
 
@@ -252,7 +253,7 @@ func (r *replay) jobCreated(e *JobCreated) error {
 		State: e.State, End: -1,
 	}
 	r.named[e.Specification] = true
-	r.jobs[e.Job] = &jobReplay{Job: j, state: e.State, costs: make(map[Mechanism]cost)}
+	r.jobs[e.Job] = &jobReplay{Job: j, state: e.State}
 	r.history.Jobs = append(r.history.Jobs, j)
 	return nil
 }
@@ -264,10 +265,10 @@ func (r *replay) charged(j *jobReplay, e *AttemptCharged) error {
 	}
 	release := &spec.Releases[e.Round-1]
 	mechanism := spec.Mechanism(e.Round)
-	recomputed, known := j.costs[mechanism]
+	recomputed, known := r.costs[mechanism]
 	if !known {
-		recomputed.nano, recomputed.ok = mechanism.cost(spec.Parts())
-		j.costs[mechanism] = recomputed
+		recomputed.nano, recomputed.ok = mechanism.cost(spec.Parts()) // which follow from it
+		r.costs[mechanism] = recomputed
 	}
 	switch {
 	case e.Specification != j.Digest:

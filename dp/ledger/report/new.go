@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/undertone-fl/undertone/dp/accounting"
@@ -26,14 +29,10 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 			Began: date(h.Began), Last: date(h.Last), Restored: h.Restored,
 			Command: VerifyCommand,
 		},
-		Jobs: make([]Job, 0, len(h.Jobs)),
+		Jobs: newJobs(h.Jobs),
 	}
 	var together sum
-	reckoner := newReckoner()
 	for _, j := range h.Jobs {
-		job := newJob(j)
-		job.Accountants = reckoner.answers(j)
-		r.Jobs = append(r.Jobs, *job)
 		together.add(j)
 	}
 	r.Together = together.together()
@@ -43,7 +42,10 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 
 // WriteJSON writes the report as its format page says. Fails if an accountant cannot count
 // a job's cost, or w does.
-func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
+func (r *Report) WriteJSON(w io.Writer) error {
+	r.reckon()
+	return writeJSON(w, r)
+}
 
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
@@ -52,10 +54,45 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-func newJob(j *ledger.Job) *Job {
+// newJobs takes an epsilon or two for each attempt.
+func newJobs(all []*ledger.Job) []Job {
+	out := make([]Job, len(all))
+	reckoner := newReckoner()
+	inParallel(len(all), func() func(i int) {
+		known := make(prices)
+		return func(i int) {
+			out[i] = newJob(all[i], known.pricing(&all[i].Specification))
+			out[i].Accountants = reckoner.answers(all[i])
+		}
+	})
+	return out
+}
+
+// reckon has every job's accountants answer, whose errors come when they are asked again.
+func (r *Report) reckon() {
+	inParallel(len(r.Jobs), func() func(i int) {
+		return func(i int) { r.Jobs[i].Accountants.All() }
+	})
+}
+
+// inParallel calls, for 0 to n-1, what worker returns, of which each processor has its own.
+func inParallel(n int, worker func() func(i int)) {
+	var taken atomic.Int64
+	var wait sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n) {
+		wait.Go(func() {
+			do := worker()
+			for i := int(taken.Add(1)) - 1; i < n; i = int(taken.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func newJob(j *ledger.Job, price *pricing) Job {
 	s := &j.Specification
-	price := newPricing(s)
-	job := &Job{
+	job := Job{
 		Name: j.Name, Method: s.Method, Status: "open", Created: date(j.Created),
 		Unit:      unit,
 		Adjacency: s.Adjacency.String(), AdjacencyMeans: adjacencyMeans(s.Adjacency),
@@ -63,7 +100,7 @@ func newJob(j *ledger.Job) *Job {
 		Delta: s.Delta, Population: s.RoundSize, DeltaTimesN: s.Delta * float64(s.RoundSize), DeltaMeans: deltaMeans(s),
 		Cap: price.of(s.Budget), Spent: price.of(j.Spent), Left: price.of(s.Budget - j.Spent),
 		Rounds: len(s.Releases), Released: j.Released,
-		Parameters: parameters(j),
+		Parameters: parameters(j, price),
 		Attempts:   make([]Attempt, 0, len(j.Attempts)),
 	}
 	if j.Closed {

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"io"
 	"math"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/undertone-fl/undertone/dp"
@@ -295,14 +298,50 @@ func TestNothingSpent(t *testing.T) {
 	}
 }
 
-// BenchmarkNew reports on a ledger of 100,000 records.
-func BenchmarkNew(b *testing.B) {
-	var jobs []*ledger.Job
-	for range 13 {
-		jobs = append(jobs, jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, repeat(200, 3846)...))
+// Jobs that spent more than can be counted together have spent that much at least.
+func TestTogetherIsBounded(t *testing.T) {
+	j := jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, 8)
+	j.Spent, j.Specification.Budget = math.MaxUint64-1, math.MaxUint64
+	together := reportOf(t, historyOf(j, j), nil).Together
+	if together.NanoRho != math.MaxUint64 || math.IsInf(together.Epsilon, 0) || !(together.Epsilon > 1e10) || !(together.ReplaceOne > together.Epsilon) {
+		t.Errorf("%+v", together)
 	}
-	h := historyOf(jobs...)
-	for b.Loop() {
-		reportOf(b, h, nil)
+}
+
+// What accountants answer is the same whoever asks first, and of a copy as well.
+func TestAnswersAreShared(t *testing.T) {
+	alike := func() *ledger.Job { return jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, repeat(8, 3)...) }
+	r := reportOf(t, historyOf(alike(), alike(), jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, repeat(8, 4)...)), nil)
+	all := make([][]report.Accountant, len(r.Jobs))
+	var wait sync.WaitGroup
+	for i, j := range r.Jobs {
+		wait.Go(func() { all[i], _ = j.Accountants.All() })
+	}
+	wait.Wait()
+	if len(all[0]) != 5 || !slices.Equal(all[0], all[1]) || slices.Equal(all[0], all[2]) {
+		t.Errorf("%+v", all)
+	}
+}
+
+// BenchmarkNew reports on ledgers of 100,000 records, and writes what it says.
+func BenchmarkNew(b *testing.B) {
+	for _, c := range []struct{ jobs, rounds int }{{20, 2500}, {10_000, 5}} {
+		var all []*ledger.Job
+		for i := range c.jobs {
+			all = append(all, jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, repeat(200+float64(i), c.rounds)...))
+		}
+		h := historyOf(all...)
+		b.Run(fmt.Sprintf("%d jobs of %d rounds", c.jobs, c.rounds), func(b *testing.B) {
+			for b.Loop() {
+				reportOf(b, h, nil)
+			}
+		})
+		b.Run(fmt.Sprintf("%d jobs of %d rounds, JSON", c.jobs, c.rounds), func(b *testing.B) {
+			for b.Loop() {
+				if err := reportOf(b, h, nil).WriteJSON(io.Discard); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

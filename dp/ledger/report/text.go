@@ -14,6 +14,7 @@ const width = 96
 // WriteText writes the report for a terminal: the ledger, then a screen a job. Fails if
 // an accountant cannot count a job's cost, or w does.
 func (r *Report) WriteText(w io.Writer) error {
+	r.reckon()
 	b := bufio.NewWriter(w)
 	p := &page{w: b}
 	p.ledger(&r.Ledger)

@@ -84,9 +84,8 @@ const (
 )
 
 // parameters of a job's specification, and how each was chosen.
-func parameters(j *ledger.Job) []Parameter {
+func parameters(j *ledger.Job, price *pricing) []Parameter {
 	s := &j.Specification
-	price := newPricing(s).of(s.Budget)
 	out := []Parameter{
 		{"method", s.Method, byOperator},
 	}
@@ -95,7 +94,7 @@ func parameters(j *ledger.Job) []Parameter {
 		Parameter{"adjacency", s.Adjacency.String(), byOperator},
 		Parameter{"trust", s.Trust, byOperator},
 		Parameter{"delta", fmt.Sprintf("%g", s.Delta), byOperator},
-		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed, as the most that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose", price.Epsilon)},
+		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed, as the most that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose", price.of(s.Budget).Epsilon)},
 		Parameter{"n_min", fmt.Sprint(s.NMin), byOperator},
 		Parameter{"round_size", fmt.Sprint(s.RoundSize), byOperator},
 		Parameter{"deadline", fmt.Sprintf("%g s", float64(s.Deadline)/1000), byOperator},

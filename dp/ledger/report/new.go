@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,7 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 			Began: date(h.Began), Last: date(h.Last), Restored: h.Restored,
 			Command: VerifyCommand,
 		},
-		Jobs: newJobs(h.Jobs),
+		Jobs: newJobs(h),
 	}
 	var together sum
 	for _, j := range h.Jobs {
@@ -38,6 +39,14 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 	r.Together = together.together()
 	r.NotCovered = notCovered(h)
 	return r, nil
+}
+
+// slack is how far apart clocks may be that are right.
+const slack = time.Minute
+
+// MadeAt notes what the history's times say at the reader's.
+func (r *Report) MadeAt(now time.Time, h *ledger.History) {
+	r.Ledger.Ahead = h.DatedAfter(now.Add(slack).UnixMilli())
 }
 
 // WriteJSON writes the report as its format page says. Fails if an accountant cannot count
@@ -55,13 +64,14 @@ func writeJSON(w io.Writer, v any) error {
 }
 
 // newJobs takes an epsilon or two for each attempt.
-func newJobs(all []*ledger.Job) []Job {
+func newJobs(h *ledger.History) []Job {
+	all := h.Jobs
 	out := make([]Job, len(all))
 	reckoner := newReckoner()
 	inParallel(len(all), func() func(i int) {
 		known := make(prices)
 		return func(i int) {
-			out[i] = newJob(all[i], known.pricing(&all[i].Specification))
+			out[i] = newJob(all[i], h.Before, known.pricing(&all[i].Specification))
 			out[i].Accountants = reckoner.answers(all[i])
 		}
 	})
@@ -90,10 +100,12 @@ func inParallel(n int, worker func() func(i int)) {
 	wait.Wait()
 }
 
-func newJob(j *ledger.Job, price *pricing) Job {
+// newJob is a job's account. Records up to that of index before are of what is older than
+// the ledger.
+func newJob(j *ledger.Job, before int64, price *pricing) Job {
 	s := &j.Specification
 	job := Job{
-		Name: j.Name, Method: s.Method, Status: "open", Created: date(j.Created),
+		Name: j.Name, Method: s.Method, Status: status(j), Created: date(j.Created), Carried: j.Record <= before,
 		Unit:      unit,
 		Adjacency: s.Adjacency.String(), AdjacencyMeans: adjacencyMeans(s.Adjacency),
 		Trust: trust(j),
@@ -103,9 +115,6 @@ func newJob(j *ledger.Job, price *pricing) Job {
 		Parameters: parameters(j, price),
 		Attempts:   make([]Attempt, 0, len(j.Attempts)),
 	}
-	if j.Closed {
-		job.Status = "closed"
-	}
 	var spent, failed accounting.NanoRho // sums of charges that Verify held within the budget
 	for i := range j.Attempts {
 		a := &j.Attempts[i]
@@ -114,16 +123,37 @@ func newJob(j *ledger.Job, price *pricing) Job {
 			job.FailedAttempts++
 			failed += a.Charge
 		}
-		job.Attempts = append(job.Attempts, newAttempt(j, a, price, spent))
+		job.Attempts = append(job.Attempts, newAttempt(j, a, before, price, spent))
 	}
 	job.FailedSpent = price.of(failed)
-	if n := len(j.Canaries); n > 0 {
-		job.Canary = newCanary(&j.Canaries[n-1])
+	job.Canaries = len(j.Canaries)
+	for i := range j.Canaries {
+		job.Canary = newCanary(s, &j.Canaries[i])
+		if !job.Canary.Passed {
+			job.CanaryFailed = job.Canary
+		}
 	}
 	return job
 }
 
-func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounting.NanoRho) Attempt {
+// status is what a ledger knows of a job's state. Whether an open one runs or is paused
+// is not on record.
+func status(j *ledger.Job) string {
+	s := &j.Specification
+	last := len(j.Attempts) - 1
+	switch {
+	case j.Closed && j.Released == len(s.Releases):
+		return "finished"
+	case j.Closed:
+		return "closed"
+	case j.Released < len(s.Releases) && s.Budget-j.Spent < s.Releases[j.Released].Charge &&
+		(last < 0 || j.Attempts[last].Status != ledger.StatusOpen):
+		return "exhausted"
+	}
+	return "open"
+}
+
+func newAttempt(j *ledger.Job, a *ledger.Attempt, before int64, price *pricing, spent accounting.NanoRho) Attempt {
 	out := Attempt{
 		Round: a.Round, Attempt: a.Attempt,
 		Kind: j.Specification.Releases[a.Round-1].Kind,
@@ -132,7 +162,7 @@ func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounti
 		Charge: price.of(a.Charge), Spent: price.of(spent),
 		Leaf: a.Record, EndLeaf: a.End,
 		Status: string(a.Status), Why: a.Why,
-		Opened: date(a.Opened),
+		Opened: date(a.Opened), Carried: a.Record <= before,
 	}
 	if a.Status != ledger.StatusOpen {
 		out.Ended = date(a.Ended)
@@ -143,12 +173,26 @@ func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounti
 	return out
 }
 
-func newCanary(c *ledger.CanaryMeasured) *Canary {
+func newCanary(s *ledger.Specification, c *ledger.CanaryMeasured) *Canary {
+	delta, err := strconv.ParseFloat(c.Delta, 64)
+	if err != nil {
+		delta = s.Delta // Verify has read it
+	}
 	return &Canary{
+		Charged: charged(s, delta),
 		Claimed: float64(c.Claimed) / 1e6, Lower: float64(c.Lower) / 1e6, Upper: float64(c.Upper) / 1e6,
 		Delta: c.Delta, Confidence: float64(c.Confidence) / 1e6,
 		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured), How: c.How,
 	}
+}
+
+// charged is the epsilon of an attempt at every round: what a canary measures.
+func charged(s *ledger.Specification, delta float64) float64 {
+	rho := 0.0
+	for i := range s.Releases {
+		rho += s.Releases[i].Charge.Rho()
+	}
+	return accounting.GaussianEpsilon(mu(rho), delta)
 }
 
 func date(milliseconds int64) string {

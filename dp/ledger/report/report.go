@@ -26,6 +26,10 @@ type Ledger struct {
 	Rotations  int    `json:"key_rotations"`
 	Began      string `json:"began,omitempty"` // RFC 3339, UTC
 	Last       string `json:"last,omitempty"`
+	// Ahead is how many records, the last ones, are dated after the time at which the
+	// report was made, by more than clocks differ: some server's is wrong, and their times
+	// say nothing but the order.
+	Ahead int `json:"dated_ahead,omitempty"`
 	// Restored are the indices of records at which the cluster went on from a backup.
 	Restored []int64 `json:"restored,omitempty"`
 	Command  string  `json:"verify_command"` // that verifies it
@@ -35,8 +39,10 @@ type Ledger struct {
 type Job struct {
 	Name    string `json:"job"`
 	Method  string `json:"method"`
-	Status  string `json:"status"` // open, closed
+	Status  string `json:"status"` // open, exhausted, finished, closed
 	Created string `json:"created"`
+	// Carried says that the job is older than the ledger: Created is when the ledger began.
+	Carried bool `json:"carried_over,omitempty"`
 
 	Unit           string `json:"unit"` // one user, all rounds
 	Adjacency      string `json:"adjacency"`
@@ -62,7 +68,10 @@ type Job struct {
 	Attempts    []Attempt   `json:"attempts"`
 	Parameters  []Parameter `json:"parameters"`
 	Accountants Answers     `json:"accountants"`      // of what is spent
-	Canary      *Canary     `json:"canary,omitempty"` // the last one on record
+	Canaries    int         `json:"canaries"`         // measurements on record
+	Canary      *Canary     `json:"canary,omitempty"` // the last of them
+	// CanaryFailed is the last that failed a test, whatever came after it; nil: none did.
+	CanaryFailed *Canary `json:"canary_failed,omitempty"`
 }
 
 // Together is the cost of all jobs, whose rho add up: under zero-out, whatever theirs is.
@@ -108,6 +117,9 @@ type Attempt struct {
 	State      string  `json:"state,omitempty"` // hex
 	Opened     string  `json:"opened"`
 	Ended      string  `json:"ended,omitempty"`
+	// Carried says that the attempt is older than the ledger: Opened and Ended are when the
+	// ledger began.
+	Carried bool `json:"carried_over,omitempty"`
 }
 
 // Parameter is a public parameter, and how it was chosen.
@@ -124,9 +136,10 @@ type Accountant struct {
 	Note    string  `json:"note"` // why it differs from the others
 }
 
-// Canary is the last measurement on record.
+// Canary is a measurement on record.
 type Canary struct {
 	Claimed    float64 `json:"claimed_epsilon"`
+	Charged    float64 `json:"charged_epsilon"` // by the ledger, for an attempt at every round, at Delta
 	Lower      float64 `json:"lower_bound_epsilon"`
 	Upper      float64 `json:"upper_bound_epsilon,omitempty"` // 0: none
 	Delta      string  `json:"delta"`

@@ -38,6 +38,21 @@ func (c *Canary) Interval() string {
 	return fmt.Sprintf("at least %.4g and at most %.4g", c.Lower, c.Upper)
 }
 
+// Misclaimed reports whether a measurement is of another claim than the ledger's: by more
+// than one percent.
+func (c *Canary) Misclaimed() bool { return math.Abs(c.Claimed-c.Charged) > 0.01*c.Charged }
+
+// AheadMeans is the warning that goes with Ahead, empty without.
+func (l *Ledger) AheadMeans() string {
+	switch l.Ahead {
+	case 0:
+		return ""
+	case 1:
+		return "the last record is dated in the future: the clock of a server, or this one, is wrong, and the record's time says nothing but the order"
+	}
+	return fmt.Sprintf("the last %d records are dated in the future: the clock of a server, or this one, is wrong, and their times say nothing but the order", l.Ahead)
+}
+
 // trust says who sees what. The figures are those of the first round.
 func trust(j *ledger.Job) Trust {
 	s := &j.Specification

@@ -21,6 +21,11 @@ const origin = "rounds.example"
 
 // ledgerKey is a key pair of the ledger's that follows from its number.
 func ledgerKey(t interface{ Fatal(...any) }, number byte) (signer note.Signer, public string) {
+	return keyOf(t, origin, number)
+}
+
+// keyOf is the number-th key of a ledger of that name.
+func keyOf(t interface{ Fatal(...any) }, origin string, number byte) (signer note.Signer, public string) {
 	secret, public, err := note.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{number}, 64)), origin)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +83,7 @@ func audit(t interface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := ledger.Checkpoint{Origin: origin, Size: log.Size(), Root: root}.Sign(signer)
+	signed, err := ledger.Checkpoint{Origin: signer.Name(), Size: log.Size(), Root: root}.Sign(signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +92,7 @@ func audit(t interface {
 		v, _ := m.Job(name)
 		b.Specifications[ledger.Digest(v.Raw.Digest)] = v.Raw.Bytes
 	}
-	_, first := ledgerKey(t, 0)
+	_, first := keyOf(t, signer.Name(), 0)
 	h, err := ledger.Verify(b, first, seen)
 	if err != nil {
 		t.Fatalf("%v, of\n%s", err, bytes.Join(log.Records(), []byte("\n")))
@@ -387,7 +392,7 @@ func TestLedgerIsRestoredFromABackup(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := rounds.Anew(kept, int64(1000*era))
+			s, err := rounds.Anew(kept, int64(1000*era), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -405,6 +410,75 @@ func TestLedgerIsRestoredFromABackup(t *testing.T) {
 			apply(t, m, rounds.OpenRound{Job: "films", Round: 1, Attempt: films.Next})
 		}
 		audit(t, m, signer, seen)
+	}
+}
+
+// anotherLedger is one of another origin.
+func anotherLedger(t interface{ Fatal(...any) }) *rounds.BeginLedger {
+	const name = "another.example"
+	_, public := keyOf(t, name, 0)
+	return &rounds.BeginLedger{Origin: name, Key: public}
+}
+
+// A cluster that is made out of a backup may begin another ledger. It has the history of
+// all jobs, verifies, and goes on; restored again, it extends itself.
+func TestAnotherLedgerAfterABackup(t *testing.T) {
+	for _, recorded := range []bool{true, false} {
+		m := rounds.NewMachine()
+		if recorded {
+			apply(t, m, beginLedger(t))
+		}
+		enrich(t, m)
+		apply(t, m, beginLedger(t))
+		apply(t, m, measured("films"))
+		before := snapshot(m)
+		s, err := rounds.Anew(before, 5000, anotherLedger(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err = rounds.Restore(s); err != nil {
+			t.Fatal(err)
+		}
+		another := anotherLedger(t)
+		signer, _ := keyOf(t, another.Origin, 0)
+		seen := audit(t, m, signer, ledger.Checkpoint{})
+		if second := m.Ledger().Records()[1]; string(second) != `{"record":"restored","time_ms":5000,"era":1}` {
+			t.Errorf("%s", second)
+		}
+		old, err := ledger.Restore(before.Ledger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if root, err := m.Ledger().Root(1); err != nil {
+			t.Fatal(err)
+		} else if was, err := old.Root(1); err != nil || was == root {
+			t.Errorf("it extends the former one: %v", err)
+		}
+		// The nodes' own key is to be the new one's.
+		if _, err := m.Apply(*another); err != nil {
+			t.Error(err)
+		}
+		if _, err := m.Apply(beginLedger(t)); err == nil {
+			t.Error("the former ledger began again")
+		}
+		films, _ := m.Job("films")
+		apply(t, m, rounds.Run{Job: "films"})
+		apply(t, m, rounds.OpenRound{Job: "films", Round: 1, Attempt: films.Next})
+		seen = audit(t, m, signer, seen)
+		if s, err = rounds.Anew(snapshot(m), 6000, nil); err != nil {
+			t.Fatal(err)
+		}
+		if m, err = rounds.Restore(s); err != nil {
+			t.Fatal(err)
+		}
+		audit(t, m, signer, seen)
+
+		if _, err := rounds.Anew(snapshot(m), 7000, another); !errors.Is(err, rounds.ErrSameOrigin) {
+			t.Errorf("a second ledger of the same origin: %v", err)
+		}
+		if _, err := rounds.Anew(snapshot(m), 7000, &rounds.BeginLedger{Origin: "x.example", Key: another.Key}); err == nil {
+			t.Error("it began with the key of another")
+		}
 	}
 }
 

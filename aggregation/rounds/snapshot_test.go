@@ -127,7 +127,7 @@ func recordedMachine(t interface {
 	enrich(t, m)
 	do(rounds.CloseJob{Job: "songs"})
 	do(measured("books"))
-	s, err := rounds.Anew(snapshot(m), 2000)
+	s, err := rounds.Anew(snapshot(m), 2000, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -33,7 +31,7 @@ const noneSeen = "none"
 func (a *auditor) flags() *pflag.FlagSet {
 	flags := commandline.Part("What is known of the ledger")
 	flags.StringVar(&a.key, "key", "", "its public key, as `text or a file` (default: $"+envLedgerKey+", or ledger.pub in the identity's directory)")
-	flags.StringVar(&a.seen, "seen", "", "`file` of the last checkpoint that was verified, which the ledger must extend, and which is then replaced; none is none (default: one for each key, in the user's configuration)")
+	flags.StringVar(&a.seen, "seen", "", "`file` of the last checkpoint that was verified, which the ledger must extend, and which is then replaced; none is none (default: one for each of the ledger's keys, in the user's configuration)")
 	return flags
 }
 
@@ -90,44 +88,6 @@ func publicKey(text string) (key, path string, err error) {
 	return key, text, nil
 }
 
-// place is the file of the last checkpoint that was verified; "" is none. It is one for
-// each key that is trusted: what a ledger says of itself could choose another one.
-func (a *auditor) place(key note.Verifier) (string, error) {
-	switch a.seen {
-	case noneSeen:
-		return "", nil
-	case "":
-	default:
-		return a.seen, nil
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "", flagf("seen", "there is no place for the checkpoint (%w): name a file, or none", err)
-	}
-	return filepath.Join(dir, "undertone", "ledgers", fmt.Sprintf("%s+%08x", url.PathEscape(key.Name()), key.KeyHash())), nil
-}
-
-// kept reads the checkpoint that was kept in a file; the zero one if there is no file. It
-// was verified when it was kept, maybe with a key that a ledger which lost records does
-// not know of.
-func kept(path string) (ledger.Checkpoint, error) {
-	if path == "" {
-		return ledger.Checkpoint{}, nil
-	}
-	signed, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return ledger.Checkpoint{}, nil
-	case err != nil:
-		return ledger.Checkpoint{}, &commandline.UsageError{Err: pathProblem(err)}
-	}
-	c, err := ledger.ReadCheckpoint(signed)
-	if err != nil {
-		return c, usagef("%s: %w (--seen %s compares with none)", path, err, noneSeen)
-	}
-	return c, nil
-}
-
 // verified is a ledger that was.
 type verified struct {
 	history *ledger.History
@@ -136,6 +96,9 @@ type verified struct {
 
 	seen   ledger.Checkpoint // that it extends; zero: there was none
 	keptAt string            // the file that has its checkpoint now; empty: none
+	// strangers are files with checkpoints of a ledger of this name, under keys that
+	// have nothing to do with this one.
+	strangers []string
 
 	took time.Duration
 }
@@ -150,37 +113,29 @@ func (a *auditor) verify(cmd *cobra.Command, c *connection, name string, b *ledg
 	if err != nil {
 		return nil, flagf("key", "%w", err)
 	}
-	v := &verified{keyFrom: from}
-	if v.keptAt, err = a.place(key); err != nil {
+	m, err := a.recall(key, b.Records)
+	if err != nil {
 		return nil, err
 	}
-	if v.seen, err = kept(v.keptAt); err != nil {
-		return nil, err
-	}
+	v := &verified{keyFrom: from, seen: m.latest(), keptAt: m.place(), strangers: m.strangers}
 	const many = 50_000
 	if len(b.Records) > many && isTerminal(cmd.ErrOrStderr()) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "verifying %d records ...\r", len(b.Records))
 		defer fmt.Fprint(cmd.ErrOrStderr(), "\x1b[K")
 	}
 	start := time.Now()
-	if v.history, err = ledger.Verify(b, trusted, v.seen); err != nil {
+	if v.history, err = ledger.Verify(b, trusted, v.seen); err == nil {
+		err = m.check(b.Records)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	v.took = time.Since(start)
 	if v.report, err = report.New(v.history, b.Checkpoint); err != nil {
 		return nil, err
 	}
-	if v.keptAt != "" && v.seen != v.history.Checkpoint {
-		if err := keepCheckpoint(v.keptAt, b.Checkpoint); err != nil {
-			return nil, fmt.Errorf("verified, but the checkpoint cannot be kept (--seen names another file, or none): %w", err)
-		}
+	if err := m.keep(v.history.Checkpoint, b.Checkpoint); err != nil {
+		return nil, fmt.Errorf("verified, but the checkpoint cannot be kept (--seen names another file, or none): %w", err)
 	}
 	return v, nil
-}
-
-func keepCheckpoint(path string, signed []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return pathProblem(err)
-	}
-	return writeAtomically(path, signed, 0o644)
 }

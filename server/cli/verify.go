@@ -62,13 +62,16 @@ type verdict struct {
 	Record  *int64 `json:"record,omitempty"`  // that it is in
 	Job     string `json:"job,omitempty"`
 
-	Origin    string       `json:"origin,omitempty"`
-	Records   int64        `json:"records,omitempty"`
-	Root      string       `json:"root,omitempty"` // hex
-	Key       string       `json:"key,omitempty"`  // public, that signs now
-	Rotations int          `json:"key_rotations,omitempty"`
-	Extends   int64        `json:"extends,omitempty"` // records of the checkpoint that was kept
-	Kept      string       `json:"kept,omitempty"`    // file of the checkpoint
+	Origin    string `json:"origin,omitempty"`
+	Records   int64  `json:"records,omitempty"`
+	Root      string `json:"root,omitempty"` // hex
+	Key       string `json:"key,omitempty"`  // public, that signs now
+	Rotations int    `json:"key_rotations,omitempty"`
+	Extends   int64  `json:"extends,omitempty"` // records of the checkpoint that was kept
+	Kept      string `json:"kept,omitempty"`    // file of the checkpoint
+	// Strangers are files that were not compared: of ledgers of this name, under keys
+	// that are none of this one's.
+	Strangers []string     `json:"not_compared,omitempty"`
 	Jobs      []jobVerdict `json:"jobs,omitempty"`
 	Seconds   float64      `json:"seconds,omitempty"`
 }
@@ -96,7 +99,7 @@ func (v *verified) view(file string) verdict {
 	h := v.history
 	out := verdict{
 		File: file, OK: true, Origin: h.Checkpoint.Origin, Records: h.Checkpoint.Size, Root: h.Checkpoint.Root.String(),
-		Key: h.Key, Rotations: h.Rotations, Extends: v.seen.Size, Kept: v.keptAt, Seconds: v.took.Seconds(),
+		Key: h.Key, Rotations: h.Rotations, Extends: v.seen.Size, Kept: v.keptAt, Strangers: v.strangers, Seconds: v.took.Seconds(),
 	}
 	for _, j := range v.report.Jobs {
 		out.Jobs = append(out.Jobs, jobVerdict{j.Name, j.Status, j.Released, j.Rounds, j.FailedAttempts, j.Spent.Epsilon, j.Cap.Epsilon, j.Delta})
@@ -121,6 +124,9 @@ func (v *verified) print(w io.Writer, file string) error {
 		f.add("checkpoint", "compared with none, and not kept")
 	case v.seen.Size == 0:
 		f.add("checkpoint", "the first, kept in %s", v.keptAt)
+		for _, path := range v.strangers {
+			f.add("", "not compared with %s, of a ledger of this name under a key that is none of this one's", path)
+		}
 	default:
 		f.add("checkpoint", "extends the %s seen before; kept in %s", plural(v.seen.Size, "record"), v.keptAt)
 	}

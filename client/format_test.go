@@ -52,6 +52,7 @@ var (
 			Fork: &fork{Server: "node-1:7300", Key: publicKey, Note: signedNote(secretKey, 12, filled(7)), Proof: ledger.Proof{ledger.Digest(filled(8))}},
 		}
 		r.Former = []*witnessed{{Keys: []string{formerPublic}, Note: signedNote(formerSecret, 20, filled(9))}}
+		r.job("taste").Attempts[2].Reserved = 9
 		for _, w := range []*witnessed{r.Ledger, r.Former[0]} {
 			if err := w.open(); err != nil {
 				panic(err)

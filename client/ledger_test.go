@@ -548,8 +548,9 @@ func TestFormerLedgerUnderstates(t *testing.T) {
 // TestUpgrade: a record of before there were ledgers is read, and what waits in the
 // outbox then goes as it would have, once the ledger has its attempt.
 func TestUpgrade(t *testing.T) {
-	for name, reserved := range map[string]bool{"reserved": true, "not reserved": false} {
+	for _, name := range []string{"reserved", "not reserved", "over"} {
 		t.Run(name, func(t *testing.T) {
+			reserved := name == "reserved"
 			s := newService(t, 1)
 			s.Create(parameters(), terms("taste"))
 			s.Begin("taste")
@@ -565,11 +566,15 @@ func TestUpgrade(t *testing.T) {
 			if st := must(d.Status())(t); st.Ledger != nil || st.NanoRho != before.NanoRho || len(st.Pending) != 1 {
 				t.Fatalf("%+v", st)
 			}
-			if reserved {
+			switch name {
+			case "reserved":
 				want(t, syncOne(t, d), client.Contributed)
-			} else {
+			case "not reserved":
 				s.answers(func(out *undertonev1.PollResponse) { out.Work[0].Reservation = nil })
 				want(t, syncOne(t, d), "", client.ErrReservation)
+			case "over": // or so the server says, which would take the contribution all the same
+				s.answers(func(out *undertonev1.PollResponse) { out.Work = nil })
+				want(t, syncOne(t, d), client.Over, client.ErrReservation)
 			}
 			if st := must(d.Status())(t); st.Ledger == nil || st.NanoRho != before.NanoRho || (s.Copies == 1) != reserved {
 				t.Errorf("%d copies: %+v", s.Copies, st)

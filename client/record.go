@@ -49,6 +49,9 @@ type disclosure struct {
 	Attempt int                `json:"attempt"`
 	State   digest             `json:"state"` // of version Round-1
 	Charge  accounting.NanoRho `json:"nano_rho,string"`
+	// Reserved is how many records the ledger had in which the attempt was shown to be
+	// charged; 0: it never was, as with version 1, or that was another ledger.
+	Reserved int64 `json:"reserved,omitempty"`
 	// Outcome is empty until it is settled: then nothing is sent any more.
 	Outcome Outcome `json:"outcome,omitempty"`
 }
@@ -114,7 +117,7 @@ func (r *record) check() error {
 			return fmt.Errorf("job %q: delta %v, %d of %d rounds", name, j.Delta, j.Released, j.Rounds)
 		}
 		for i, a := range j.Attempts {
-			if a.Round < 1 || a.Round > j.Rounds || a.Attempt < 1 || !a.Outcome.known() ||
+			if a.Round < 1 || a.Round > j.Rounds || a.Attempt < 1 || a.Reserved < 0 || !a.Outcome.known() ||
 				i > 0 && !j.Attempts[i-1].before(a.Round, a.Attempt) {
 				return fmt.Errorf("job %q: attempt %d of round %d", name, a.Attempt, a.Round)
 			}
@@ -165,12 +168,17 @@ func (r *record) follows(pin string) *witnessed {
 }
 
 // witness returns a clone that follows w. One of another origin that was followed before
-// is kept.
+// is kept; what was reserved in it is not in this one.
 func (r *record) witness(w *witnessed) *record {
 	next := r.clone()
 	if r.Ledger != nil && r.Ledger.checkpoint.Origin != w.checkpoint.Origin {
 		next.Former = append(slices.Clone(r.Former), r.Ledger)
 		next.Former = slices.DeleteFunc(next.Former, func(f *witnessed) bool { return f.checkpoint.Origin == w.checkpoint.Origin })
+		for name := range next.Jobs {
+			for i := range next.job(name).Attempts {
+				next.Jobs[name].Attempts[i].Reserved = 0
+			}
+		}
 	}
 	next.Ledger = w
 	return next

@@ -131,12 +131,17 @@ func (s *syncing) run(wait time.Duration) error {
 		offered[attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}] = true
 	}
 	for _, k := range pending {
-		if a := s.record.Load().attempt(k); offered[k] && a != nil && a.Outcome == "" {
+		a := s.record.Load().attempt(k)
+		if offered[k] && a != nil && a.Outcome == "" {
 			continue // take delivers it, once its reservation is seen
 		}
 		j := s.job(k.job)
 		j.Round, j.Attempt = k.round, k.attempt
-		j.Err = s.deliver(k, j)
+		if a != nil && a.Outcome == "" && a.Reserved == 0 {
+			j.Err = also(fmt.Errorf("%w: %v ended before it was shown", ErrReservation, k), s.settle(k, Over, 0, j))
+		} else {
+			j.Err = s.deliver(k, j)
+		}
 		switch {
 		case s.ctx.Err() != nil:
 			return context.Cause(s.ctx)

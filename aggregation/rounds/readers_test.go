@@ -123,7 +123,7 @@ func TestTheLedgerReadsTheSameSpecifications(t *testing.T) {
 			}
 		}
 	})
-	if taken < 100 || refused < 100 {
+	if taken < 50 || refused < 50 {
 		t.Errorf("%d are taken, and %d refused", taken, refused)
 	}
 }

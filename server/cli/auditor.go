@@ -147,6 +147,7 @@ func (a *auditor) verify(cmd *cobra.Command, c *connection, name string, b *ledg
 	if v.report, err = report.New(v.history, b.Checkpoint); err != nil {
 		return nil, err
 	}
+	v.report.MadeAt(time.Now(), v.history)
 	if err := m.keep(v.history.Checkpoint, b.Checkpoint); err != nil {
 		return nil, fmt.Errorf("verified, but the checkpoint cannot be kept (--seen names another file, or none): %w", err)
 	}

@@ -73,6 +73,8 @@ type verdict struct {
 	// Strangers are files that were not compared: of ledgers of this name, under keys
 	// that are none of this one's.
 	Strangers []string     `json:"not_compared,omitempty"`
+	Restored  []int64      `json:"restored,omitempty"`    // records at which the cluster went on from a backup
+	Ahead     int          `json:"dated_ahead,omitempty"` // records dated after this machine's clock
 	Jobs      []jobVerdict `json:"jobs,omitempty"`
 	Seconds   float64      `json:"seconds,omitempty"`
 }
@@ -100,7 +102,8 @@ func (v *verified) view(file string) verdict {
 	h := v.history
 	out := verdict{
 		File: file, OK: true, Origin: h.Checkpoint.Origin, Records: h.Checkpoint.Size, Root: h.Checkpoint.Root.String(),
-		Key: h.Key, Rotations: h.Rotations, Extends: v.seen.Size, Kept: v.keptAt, Strangers: v.strangers, Seconds: v.took.Seconds(),
+		Key: h.Key, Rotations: h.Rotations, Extends: v.seen.Size, Kept: v.keptAt, Strangers: v.strangers,
+		Restored: h.Restored, Ahead: v.report.Ledger.Ahead, Seconds: v.took.Seconds(),
 	}
 	for _, j := range v.report.Jobs {
 		out.Jobs = append(out.Jobs, jobVerdict{j.Name, j.Status, j.Released, j.Rounds, j.FailedAttempts, j.Spent.Epsilon, j.Cap.Epsilon, j.Delta})
@@ -130,6 +133,12 @@ func (v *verified) print(w io.Writer, file string) error {
 		}
 	default:
 		f.add("checkpoint", "extends the %s seen before; kept in %s", plural(v.seen.Size, "record"), v.keptAt)
+	}
+	for _, record := range h.Restored {
+		f.add("restored", "from a backup at record %d: what came between the two is not in this ledger", record)
+	}
+	if v.report.Ledger.Ahead > 0 {
+		f.add("WARNING", "%s", v.report.Ledger.AheadMeans())
 	}
 	if err := f.print(w); err != nil || len(v.report.Jobs) == 0 {
 		return err

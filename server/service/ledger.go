@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -160,6 +161,9 @@ func (b *bookkeeper) RecordCanary(ctx context.Context, req *undertonev1.RecordCa
 	if err != nil {
 		return nil, err
 	}
+	if err := b.checkClaim(req); err != nil {
+		return nil, err
+	}
 	m.By = who.Identity.String()
 	if _, err := b.node.Propose(ctx, rounds.RecordCanary{Measured: m}); err != nil {
 		return nil, err
@@ -214,6 +218,46 @@ func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, er
 		Measured:   req.MeasuredMs,
 		How:        req.How,
 	}, nil
+}
+
+// checkClaim refuses a measurement that is not of what the ledger says of the job, or
+// contradicts itself. That it took place nobody can check: it is its caller's word, and
+// bears the caller's name.
+func (b *bookkeeper) checkClaim(req *undertonev1.RecordCanaryRequest) error {
+	const (
+		clocks    = time.Minute // may be apart
+		tolerance = 0.01
+	)
+	wrong := func(format string, args ...any) error {
+		return refusal.New(undertonev1.Reason_REASON_MALFORMED, format, args...)
+	}
+	if req.MeasuredMs > time.Now().Add(clocks).UnixMilli() {
+		return wrong("measured_ms: it is in the future")
+	}
+	if req.Passed && req.LowerEpsilon > req.ClaimedEpsilon {
+		return wrong("passed: epsilon is at least %.6g, and %.6g is claimed: that is no measurement that passed", req.LowerEpsilon, req.ClaimedEpsilon)
+	}
+	var spec *rounds.Spec
+	b.node.View(func(m *rounds.Machine, _ uint64) {
+		if j, ok := m.Job(req.Job); ok {
+			spec = j.Spec
+		}
+	})
+	if spec == nil {
+		return nil // for the state machine to refuse
+	}
+	if req.Delta != spec.Delta {
+		return wrong("delta: it is %g, and that of %s %g", req.Delta, spec.Job, spec.Delta)
+	}
+	rho := 0.0
+	for _, r := range spec.Releases {
+		rho += r.Charge.Rho()
+	}
+	charged := accounting.GaussianEpsilon(math.Sqrt(2*rho), spec.Delta)
+	if math.Abs(req.ClaimedEpsilon-charged) > tolerance*charged {
+		return wrong("claimed_epsilon: it is %.6g, and an attempt at every round of %s costs %.6g: it is no measurement of this job's noise", req.ClaimedEpsilon, spec.Job, charged)
+	}
+	return nil
 }
 
 // longestLink is how long a link is good for.

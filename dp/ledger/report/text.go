@@ -118,7 +118,7 @@ func (p *page) job(j *Job) error {
 		row("unit", j.Unit)
 		row("adjacency", j.Adjacency+": "+j.AdjacencyMeans)
 		row("delta", fmt.Sprintf("%g, %s", j.Delta, j.DeltaMeans))
-		row("rounds", fmt.Sprintf("%d of %d released; %d attempts charged, %d of which failed", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
+		row("rounds", fmt.Sprintf("%d of %d released; attempts charged: %d, failed: %d", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
 	})
 	p.section("Budget")
 	p.table(func(row func(cells ...string)) {

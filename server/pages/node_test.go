@@ -253,7 +253,7 @@ func serveNode(t testing.TB, on *solo.Node, secret string) *node {
 		Stats: func() replication.Stats {
 			return replication.Stats{Leading: true, Term: 3, Members: 3, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond}
 		},
-		NotReady: n.NotReady, Disk: func() (int64, error) { return 1_480_000, nil },
+		NotReady: n.NotReady, Older: func() []string { return nil }, Disk: func() (int64, error) { return 1_480_000, nil },
 		Panicked: func() { t.Errorf("a page panicked:\n%s", n.log) },
 		Logger:   slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

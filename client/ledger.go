@@ -119,7 +119,7 @@ func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witn
 		w = new(witnessed)
 	}
 	next := &witnessed{Keys: w.Keys, Pinned: w.Pinned || pin != "", Note: shown.GetCheckpoint()}
-	key, checkpoint, err := signer(shown, cmp.Or(w.key(), pin, strings.TrimSpace(shown.GetKey())))
+	key, checkpoint, err := signer(shown, cmp.Or(w.key(), pin, strings.TrimSpace(shown.GetKey())), w.Keys...)
 	if err != nil {
 		if other, e := openCheckpoint(shown.GetCheckpoint(), shown.GetKey()); e == nil && w.key() != "" && other.Origin != w.checkpoint.Origin {
 			err = fmt.Errorf("%w, %.64q, and this device follows %.64q: to follow that one instead, get its public key from somebody you trust, and give it as Config.LedgerKey (--ledger-key)",
@@ -152,8 +152,9 @@ func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witn
 }
 
 // signer returns the key that trusted leads to and that signed what is shown, with the
-// checkpoint. Fails with the errors of ledger.FollowKeys and ledger.OpenCheckpoint.
-func signer(shown *undertonev1.Ledger, trusted string) (key string, c ledger.Checkpoint, err error) {
+// checkpoint. former signed before trusted, and never again. Fails with the errors of
+// ledger.FollowKeys and ledger.OpenCheckpoint.
+func signer(shown *undertonev1.Ledger, trusted string, former ...string) (key string, c ledger.Checkpoint, err error) {
 	c, err = openCheckpoint(shown.GetCheckpoint(), trusted)
 	if !errors.Is(err, ledger.ErrSignature) || len(shown.GetRotations()) == 0 {
 		return trusted, c, err
@@ -170,7 +171,7 @@ func signer(shown *undertonev1.Ledger, trusted string) (key string, c ledger.Che
 		}
 		rotations = append(rotations, r)
 	}
-	last, err := ledger.FollowKeys(trusted, rotations)
+	last, err := ledger.FollowKeys(trusted, rotations, former...)
 	if err != nil {
 		return "", c, err
 	}

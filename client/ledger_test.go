@@ -430,12 +430,23 @@ func TestLedgerKeys(t *testing.T) {
 	c.LedgerKey = wrong.Key
 	refused(c, "not signed with the log's key")
 	// A key that was handed on signs no more.
-	for old.Size() <= s.Ledger.Size() {
+	honest := s.Ledger
+	back := must(honest.First(honest.Size()))(t)
+	for old.Size() <= honest.Size() {
 		old.Append(&ledger.Failed{Job: "taste"}, 0)
 	}
 	s.Ledger = old
 	refused(ann, "not signed with the log's key")
 	refused(bob, "not signed with the log's key")
+	// Not even where the last key hands back to it: its endorsements would be good again.
+	if err := back.RotateTo(old); err != nil {
+		t.Fatal(err)
+	}
+	s.Ledger = back
+	refused(ann, "the next key signed before")
+	// Also where the rotations from before are not shown.
+	back.Rotations = back.Rotations[len(back.Rotations)-1:]
+	refused(ann, "the next key signed before")
 }
 
 // TestFormerLedger: a device follows another ledger only if its owner gives it the key of

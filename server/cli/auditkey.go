@@ -298,7 +298,9 @@ public key goes on with it, and follows the rotations that every answer brings.
   3. undertone audit key rotate ledger-next.pub
      It first asks every node whether it has the key. One that has not stops serving
      with the rotation, and says so, until it has.
-  4. later, take the old key out of the files; whoever holds the old public key has
+  4. replace the authority's ledger.pub by the next one, ledger-next.pub: until then
+     undertone ca issue refuses to hand out the old one.
+  5. later, take the old key out of the files; whoever holds the old public key has
      the new one with it: undertone audit key publish --key ledger.pub --out ledger.pub
 
 Deleting the old key is what a rotation is for: who stole it could sign histories for

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 )
@@ -17,6 +19,7 @@ type auditBody struct {
 	Job      string // the only one whose account this is; empty: of all
 	Accounts []*shownAccount
 	Jobs     *shown
+	Lag      string // why this node may not have all of the ledger; empty: it has
 }
 
 // shownAccount is an account with its tables as a page shows them.
@@ -59,7 +62,7 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		path := "/audit/" + job
 		return &page{
 			Name: "audit", Title: "Privacy account of " + job, Path: path, Tables: ready.tables(),
-			Body: auditBody{Report: a.Report, Job: job, Accounts: []*shownAccount{ready.show(path, r.URL.Query())}},
+			Body: auditBody{Report: a.Report, Job: job, Lag: p.lag(), Accounts: []*shownAccount{ready.show(path, r.URL.Query())}},
 		}, nil
 	}
 	all := len(a.Jobs) <= mostAccounts
@@ -69,7 +72,7 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		}
 		return "/audit/" + job
 	})
-	body := auditBody{Report: a.Report, Jobs: jobs.show(jobs.name, 2, "/audit", r.URL.Query())}
+	body := auditBody{Report: a.Report, Jobs: jobs.show(jobs.name, 2, "/audit", r.URL.Query()), Lag: p.lag()}
 	for i := range a.Jobs {
 		if !all {
 			break
@@ -81,6 +84,18 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		body.Accounts = append(body.Accounts, ready.show("/audit/"+ready.Name, r.URL.Query()))
 	}
 	return &page{Name: "audit", Title: "Privacy account", Path: "/audit", Tables: []*table{jobs}, Body: body}, nil
+}
+
+// lag says why this node may not have all of the ledger, empty if it has.
+func (p *Pages) lag() string {
+	why := p.config.NotReady()
+	switch {
+	case len(why) == 0:
+		return ""
+	case slices.Contains(why, "no leader"):
+		return "No leader is known: this node's ledger may lag."
+	}
+	return "This node is not ready (" + strings.Join(why, "; ") + "): its ledger may lag."
 }
 
 // WriteReport writes a report as the auditor's page: one HTML file that needs nothing

@@ -11,10 +11,10 @@ import (
 // downloadTime is how long the ledger may take to a slow reader.
 const downloadTime = 10 * time.Minute
 
-// downloads write what an auditor takes home.
-func (p *Pages) downloads() map[string]func(http.ResponseWriter, *http.Request) error {
-	head := func(write func(http.ResponseWriter, *notary.Head)) func(http.ResponseWriter, *http.Request) error {
-		return func(w http.ResponseWriter, _ *http.Request) error {
+// takeHome are what writes what an auditor takes home.
+func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, visitor) error {
+	head := func(write func(http.ResponseWriter, *notary.Head)) func(http.ResponseWriter, *http.Request, visitor) error {
+		return func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
 			h, err := p.config.Ledger.Head()
 			if err == nil {
 				write(w, h)
@@ -26,8 +26,13 @@ func (p *Pages) downloads() map[string]func(http.ResponseWriter, *http.Request) 
 		saveAs(w, "text/plain; charset=utf-8", name)
 		_, _ = w.Write([]byte(text)) // to a program that may have gone
 	}
-	return map[string]func(http.ResponseWriter, *http.Request) error{
-		"ledger.zip": func(w http.ResponseWriter, r *http.Request) error {
+	return map[string]func(http.ResponseWriter, *http.Request, visitor) error{
+		"ledger.zip": func(w http.ResponseWriter, r *http.Request, v visitor) error {
+			leave, ok := p.downloads.Enter(v.Identity)
+			if !ok {
+				return errTooMany
+			}
+			defer leave()
 			b, err := p.config.Ledger.Bundle()
 			if err != nil {
 				return err
@@ -44,14 +49,14 @@ func (p *Pages) downloads() map[string]func(http.ResponseWriter, *http.Request) 
 		},
 		"ledger.pub": head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "ledger.pub", h.Key+"\n") }),
 		"checkpoint": head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "checkpoint", string(h.Note)) }),
-		"report.json": func(w http.ResponseWriter, _ *http.Request) error {
+		"report.json": func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
 			a, err := p.books.audit()
 			if err != nil {
 				return err
 			}
 			return writeJSON(w, "report.json", a.Report)
 		},
-		"report.html": func(w http.ResponseWriter, _ *http.Request) error {
+		"report.html": func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
 			a, err := p.books.audit()
 			if err != nil {
 				return err
@@ -82,5 +87,5 @@ func (p *Pages) downloadsPage(*http.Request) (*page, error) {
 	} {
 		t.add(cell{value: f.name, Link: "/downloads/" + f.name}, text(f.what))
 	}
-	return &page{Name: "downloads", Title: "Downloads", Path: "/downloads", Tables: []*table{t}, Body: h}, nil
+	return &page{Name: "downloads", Title: "Downloads", Path: "/downloads", Tables: []*table{t}, Body: p.lag()}, nil
 }

@@ -42,8 +42,16 @@ func (p *Pages) jobPage(r *http.Request) (*page, error) {
 	}
 	edition, _ := p.config.Board.At(0)
 	b := edition.Job(name)
+	var silent string
+	if n := len(job.Attempts); job.State == rounds.Running && (n == 0 || job.Attempts[n-1].Phase != rounds.Collecting) {
+		members, err := p.config.Node.Members(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		silent = unsigned(members)
+	}
 	body := jobBody{
-		Job: name, State: job.State.String(), Now: sentence(next(jobLook{job, name}, b)),
+		Job: name, State: job.State.String(), Now: sentence(next(jobLook{job, name}, b, silent)),
 		Released: job.Released, Rounds: len(job.Spec.Releases),
 	}
 	if n := len(job.Attempts); n > 0 && job.Attempts[n-1].Phase == rounds.Collecting {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,7 +211,14 @@ type node struct {
 	ledger    *counted
 	log       *lines
 	authority *authority.Authority
+	files     identity.Files
+	bearer    *identity.Bearer
 	address   string
+
+	leaderNotReady []string
+	older          []string      // members
+	installed      atomic.Uint64 // snapshots
+	barrier        error
 }
 
 var (
@@ -243,17 +251,19 @@ func serveNode(t testing.TB, on *solo.Node, secret string) *node {
 		Identity: identity.Identity{Role: identity.Node, Name: "n1"}, Hosts: []string{"localhost", "127.0.0.1"},
 	})
 	must(t, err)
-	bearer, err := issued.Bearer()
+	n.files, err = issued.Write(filepath.Join(t.TempDir(), "n1"))
+	must(t, err)
+	n.bearer, err = identity.LoadWithLogger(n.files, slog.New(slog.DiscardHandler))
 	must(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	n.address = l.Addr().String()
 	n.pages = pages.New(pages.Config{
-		Name: "n1", Host: n.address, Bearer: bearer, Node: n, Board: board.New(n), Ledger: n.ledger,
+		Name: "n1", Host: n.address, Bearer: n.bearer, Node: n, Board: board.New(n), Ledger: n.ledger,
 		Stats: func() replication.Stats {
-			return replication.Stats{Leading: true, Term: 3, Members: 3, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond}
+			return replication.Stats{Leading: true, Term: 3, Members: 3, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond, Installed: n.installed.Load()}
 		},
-		NotReady: n.NotReady, Disk: func() (int64, error) { return 1_480_000, nil },
+		NotReady: n.NotReady, Older: func() []string { return n.older }, Disk: func() (int64, error) { return 1_480_000, nil },
 		Panicked: func() { t.Errorf("a page panicked:\n%s", n.log) },
 		Logger:   slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
@@ -286,6 +296,14 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
+// Barrier is the solo node's, unless the leader cannot be reached.
+func (n *node) Barrier(ctx context.Context) (uint64, error) {
+	if n.barrier != nil {
+		return 0, n.barrier
+	}
+	return n.Node.Barrier(ctx)
+}
+
 // Members are this node, and two that are not there.
 func (n *node) Members(context.Context) ([]replication.Member, error) {
 	var applied uint64
@@ -297,6 +315,7 @@ func (n *node) Members(context.Context) ([]replication.Member, error) {
 		}
 	}
 	members := []replication.Member{member("n1", applied), member("n2", applied), member("n3", applied-3)}
+	members[0].NotReady = n.leaderNotReady
 	members[2].NotReady = []string{"log: catching up"}
 	return members, nil
 }

@@ -74,9 +74,9 @@ func (p *Pages) routes() http.Handler {
 			}))
 		}
 	}
-	for name, write := range p.downloads() {
-		mux.HandleFunc("GET /downloads/"+name, p.forVisitors(func(w http.ResponseWriter, r *http.Request, _ visitor) {
-			if err := write(w, r); err != nil {
+	for name, write := range p.takeHome() {
+		mux.HandleFunc("GET /downloads/"+name, p.forVisitors(func(w http.ResponseWriter, r *http.Request, v visitor) {
+			if err := write(w, r, v); err != nil {
 				p.explain(w, r, err)
 			}
 		}))
@@ -94,7 +94,10 @@ func serve(kind string, content []byte) http.HandlerFunc {
 	}
 }
 
-var errNoPage = errors.New("pages: no such page")
+var (
+	errNoPage  = errors.New("pages: no such page")
+	errTooMany = errors.New("pages: too many downloads at a time")
+)
 
 // page is what a request's answer is made of.
 type page struct {
@@ -209,10 +212,21 @@ func (p *Pages) explain(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, errNoPage):
 		p.fail(w, r, http.StatusNotFound, "There is no such page", "It may be of a job that there never was.")
+	case errors.Is(err, errTooMany):
+		w.Header().Set("Retry-After", "1")
+		p.fail(w, r, http.StatusTooManyRequests, "Too many downloads at a time", "The whole ledger may be on its way "+count(maxDownloads, "time", "times")+" at once.")
 	case errors.Is(err, notary.ErrNoLedger):
-		p.fail(w, r, http.StatusServiceUnavailable, "The ledger has not begun", "The leader begins it as soon as there is one.")
+		why := "The leader begins it as soon as there is one."
+		if older := p.config.Older(); len(older) > 0 {
+			why = "It begins when all members read it: " + strings.Join(older, ", ") + " are to be upgraded."
+		}
+		p.fail(w, r, http.StatusServiceUnavailable, "The ledger has not begun", why)
 	case errors.Is(err, notary.ErrNoKey):
-		p.fail(w, r, http.StatusServiceUnavailable, "This node cannot sign the ledger", "It has not the ledger's key; another node may.")
+		why := "It has not the ledger's key"
+		if mistake, ok := errors.AsType[*notary.KeyError](err); ok {
+			why = mistake.Error()
+		}
+		p.fail(w, r, http.StatusServiceUnavailable, "This node cannot sign the ledger", why+". Another node may.")
 	case errors.As(err, &fault):
 		p.config.Logger.Error("the ledger does not verify", "err", err)
 		p.fail(w, r, http.StatusInternalServerError, "The ledger does not verify", sentence(fault.Error())+".")

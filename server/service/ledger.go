@@ -31,7 +31,7 @@ type Links interface {
 type bookkeeper struct {
 	rpc.UnimplementedLedgerServiceServer
 	*Service
-	downloads *atATime
+	downloads atATime
 }
 
 // mostDownloads is how many of the whole ledger one identity may have at a time.
@@ -126,6 +126,9 @@ func (b *bookkeeper) RotateKey(ctx context.Context, req *undertonev1.RotateKeyRe
 		return nil, err
 	}
 	h, err := b.notary.Head()
+	if mistake, ok := errors.AsType[*notary.KeyError](err); ok {
+		return nil, refusal.New(undertonev1.Reason_REASON_NO_KEY, "this node cannot sign the ledger: %v", mistake)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +136,8 @@ func (b *bookkeeper) RotateKey(ctx context.Context, req *undertonev1.RotateKeyRe
 		return nil, refusal.New(undertonev1.Reason_REASON_MALFORMED, "key: it is one of %.64q, and the ledger is %q", next.Name(), origin)
 	}
 	rotation, err := b.notary.Rotation(req.Key)
-	if errors.Is(err, notary.ErrNoKey) {
-		return nil, refusal.New(undertonev1.Reason_REASON_NO_KEY, "this node has not both secret keys, the ledger's and the next")
+	if mistake, ok := errors.AsType[*notary.KeyError](err); ok {
+		return nil, refusal.New(undertonev1.Reason_REASON_NO_KEY, "this node has not both secret keys, the ledger's and the next: %v", mistake)
 	}
 	if err != nil {
 		return nil, err

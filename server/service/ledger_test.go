@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,14 @@ func TestNodeWithoutKey(t *testing.T) {
 	_, err := g.client("ann").Poll(t.Context(), new(undertonev1.PollRequest))
 	g.expect(err, codes.Unavailable, undertonev1.Reason_REASON_NO_KEY)
 	_, err = g.books(identity.Operator).RotateKey(t.Context(), &undertonev1.RotateKeyRequest{Key: next, Check: true})
+	g.expect(err, codes.Unavailable, undertonev1.Reason_REASON_NO_KEY)
+	if !strings.Contains(err.Error(), f.keys+": it has not the key") {
+		t.Errorf("an operator is told %v", err)
+	}
+	// Nor is a round opened by hand that it could not show to be charged.
+	f.node.Do(t, rounds.CloseRound{Job: f.spec.Job, Round: 1, Attempt: 1})
+	open := &undertonev1.OpenRoundRequest{Job: f.spec.Job, Round: 1, Attempt: 2}
+	_, err = rpc.NewOperatorServiceClient(g.dial(identity.Operator, "ada")).OpenRound(t.Context(), open)
 	g.expect(err, codes.Unavailable, undertonev1.Reason_REASON_NO_KEY)
 	_, err = f.client("ann").Poll(t.Context(), new(undertonev1.PollRequest))
 	must(t, err)

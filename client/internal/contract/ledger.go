@@ -59,10 +59,16 @@ func (l *Ledger) Rotate(endorsed bool) error {
 	if err != nil {
 		return err
 	}
-	by := l.signer
 	if !endorsed {
-		by = next.signer
+		return l.handOn(next, next.signer)
 	}
+	return l.handOn(next, l.signer)
+}
+
+// RotateTo hands the ledger on to the key of another one, and the old key endorses it.
+func (l *Ledger) RotateTo(next *Ledger) error { return l.handOn(next, l.signer) }
+
+func (l *Ledger) handOn(next *Ledger, by note.Signer) (err error) {
 	r := &ledger.KeyRotated{Key: next.Key}
 	if r.Endorsement, err = ledger.Endorse(by, next.Key); err != nil {
 		return err

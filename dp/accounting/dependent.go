@@ -26,7 +26,7 @@ import (
 //	f(v) + 2 n delta max_i (f(v-i) - f(v)) / i,  i = 1..v,
 //
 // f(v) being the probability of v successes or more in n independent trials of
-// e^epsilon / (1 + e^epsilon). That grows with epsilon; the bound is where it is alpha.
+// e^epsilon / (1 + e^epsilon). That grows with epsilon as long as it is below a half; the bound is where it is alpha.
 //
 // Panics as Mu does, and unless delta is from 0 up to 1, and steps 1 or 2.
 func (g Guesses) Epsilon(delta, alpha float64, steps int) float64 {
@@ -62,9 +62,11 @@ func (g Guesses) chance(epsilon, delta float64, steps int) float64 {
 		f = mathext.RegIncBeta(v, n-v+1, b.P)
 	}
 	// The largest mean of the probabilities of v-1, v-2, ...: these rise towards the
-	// likeliest number and fall beyond it, so the mean's first fall is its last.
+	// likeliest number and fall beyond it, so the mean's first fall is its last. Those far
+	// above it add up to less than e^-60 (Bernstein), and are not looked at.
 	mean, sum := 0.0, 0.0
-	for i := 1.0; i <= v; i++ {
+	far := math.Ceil(b.Mean() + 40*b.StdDev() + 40)
+	for i := max(1, v-far); i <= v; i++ {
 		sum += b.Prob(v - i)
 		if sum/i < mean {
 			break

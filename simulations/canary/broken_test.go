@@ -166,7 +166,7 @@ func caughtHalved(t *testing.T, r *Result) {
 func TestServersNoiseIsMeasured(t *testing.T) {
 	term := terms(20)
 	term.Trust = rounds.TrustCentral
-	c := config(twoRounds(t, term), 4000)
+	c := config(twoRounds(t, term), 8000)
 	c.Seed, c.wiring.claim = nil, halved
 	caughtHalved(t, audit(t, c))
 }

@@ -109,9 +109,10 @@ type audited struct {
 	news    chan struct{}    // closed when offers change, and replaced
 }
 
-// offer is an attempt that collects, and the checkpoint that it is in.
+// offer is an attempt that collects at an index, and the checkpoint that it is in.
 type offer struct {
 	work       *undertonev1.Work
+	index      uint64
 	checkpoint ledger.Checkpoint
 }
 
@@ -258,7 +259,7 @@ func (a *audited) watch(ctx context.Context) error {
 		a.offers = make(map[string]offer, len(r.GetWork()))
 		for _, w := range r.GetWork() {
 			known = append(known, &undertonev1.Participation{Job: w.GetJob(), Round: w.GetRound(), Attempt: w.GetAttempt()})
-			a.offers[w.GetJob()] = offer{w, a.witness.last}
+			a.offers[w.GetJob()] = offer{w, r.GetIndex(), a.witness.last}
 		}
 		close(a.news)
 		a.news = make(chan struct{})
@@ -353,6 +354,7 @@ type jobThere struct {
 	raw    []byte // its specification
 
 	work  *undertonev1.Work // what collects, or did last
+	index uint64            // at which it does
 	state ledger.Digest     // released last, of which every reservation has to be
 	asked int               // how often whether there is another
 	over  bool
@@ -384,7 +386,7 @@ func (j *jobThere) collect(ctx context.Context, round int) (attempt int, err err
 		case string(o.work.GetStateDigest()) != string(j.state[:]):
 			return 0, fmt.Errorf("%w: round %d of %s begins with another state than the last one released", ErrLedger, round, j.name)
 		default:
-			j.work = o.work
+			j.work, j.index = o.work, o.index
 			return int(o.work.GetAttempt()), reserves(o.checkpoint, o.work, j.d.spec, j.raw)
 		}
 		select {
@@ -400,7 +402,7 @@ func (j *jobThere) collect(ctx context.Context, round int) (attempt int, err err
 func (j *jobThere) submit(ctx context.Context, client int, payload []byte) error {
 	index, err := j.clients[client].submit(ctx, &undertonev1.SubmitRequest{Payload: payload, Header: &undertonev1.SubmitHeader{
 		Job: j.name, Round: j.work.GetRound(), Attempt: j.work.GetAttempt(), StateDigest: j.work.GetStateDigest(),
-		Checksum: crc32.Checksum(payload, castagnoli),
+		Checksum: crc32.Checksum(payload, castagnoli), MinIndex: j.index,
 	}})
 	j.seen(index)
 	return err

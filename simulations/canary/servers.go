@@ -191,8 +191,7 @@ func (c *caller) latest(ctx context.Context, job string, index uint64) (version 
 	return version, state, err
 }
 
-// submit sends a contribution until it is in the sum. Fails with errRefused, errOver, or
-// ErrStrangers where others filled the round.
+// submit sends a contribution until it is in the sum. Fails with errRefused, or errOver.
 func (c *caller) submit(ctx context.Context, r *undertonev1.SubmitRequest) (index uint64, err error) {
 	err = c.participate(ctx, try, func(ctx context.Context, p undertonev1grpc.ParticipantServiceClient) error {
 		out, err := p.Submit(ctx, r)
@@ -205,8 +204,7 @@ func (c *caller) submit(ctx context.Context, r *undertonev1.SubmitRequest) (inde
 		return index, nil
 	case undertonev1.Reason_REASON_OUT_OF_RANGE:
 		return 0, errRefused
-	case undertonev1.Reason_REASON_NOT_OPEN, undertonev1.Reason_REASON_ALREADY_RELEASED, undertonev1.Reason_REASON_WRONG_ROUND,
-		undertonev1.Reason_REASON_WRONG_DIGEST, undertonev1.Reason_REASON_FULL:
+	case undertonev1.Reason_REASON_NOT_OPEN, undertonev1.Reason_REASON_ALREADY_RELEASED, undertonev1.Reason_REASON_FULL:
 		if refused.Counted != nil && refused.GetCounted() {
 			return index, nil
 		}

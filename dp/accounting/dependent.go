@@ -28,10 +28,11 @@ import (
 // f(v) being the probability of v successes or more in n independent trials of
 // e^epsilon / (1 + e^epsilon). That grows with epsilon as long as it is below a half; the bound is where it is alpha.
 //
-// Panics as Mu does, and unless delta is from 0 up to 1, and steps 1 or 2.
+// Panics as Mu does, and unless alpha is at most 1/2, delta from 0 up to 1, and steps 1 or
+// 2.
 func (g Guesses) Epsilon(delta, alpha float64, steps int) float64 {
 	g.check()
-	if checkDelta(alpha) != nil || !(delta >= 0 && delta < 1) || steps != 1 && steps != 2 {
+	if !(alpha > 0 && alpha <= 0.5) || !(delta >= 0 && delta < 1) || steps != 1 && steps != 2 {
 		panic(fmt.Sprintf("accounting: an error rate of %v, delta %v, %d steps", alpha, delta, steps))
 	}
 	low, high := 0.0, 64.0

@@ -70,7 +70,7 @@ func TestBrokenServices(t *testing.T) {
 		{"noise reused between rounds", 50, 4000,
 			from(func(job, _, client int) []uint64 { return path(job, 0, client) }),
 			[]string{attack, loud, "correlation between rounds", "the noise of another"}},
-		{"a share missing", 4, 24_000,
+		{"a share missing", 2, 4000,
 			with(bound, func(_, client int, r *rounds.Release) uint64 { return uint64(min(client, 1)) * uint64(r.Sigma) }),
 			[]string{attack, "without noise", "noise of round 1", "noise of round 2"}},
 		{"one seed for two devices", 50, 1000,

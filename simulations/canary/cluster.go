@@ -34,7 +34,8 @@ type Cluster struct {
 	Jobs     []string
 	// LedgerKey is public; without it the first that is shown is trusted.
 	LedgerKey string
-	// Patience is how long to go on while no server answers, or nothing goes on.
+	// Patience is how long to go on while no server answers, or nothing goes on; 0 is a
+	// minute.
 	Patience time.Duration
 }
 
@@ -63,6 +64,9 @@ func (c *Config) onCluster(ctx context.Context) (*Result, error) {
 	}
 	there := &audited{Cluster: c.Cluster, witness: witness{trusted: c.Cluster.LedgerKey}, news: make(chan struct{})}
 	defer there.close()
+	if there.patience = c.Cluster.Patience; there.patience <= 0 {
+		there.patience = time.Minute
+	}
 	d, err := there.plan(ctx, c)
 	if err != nil {
 		return nil, err
@@ -71,7 +75,7 @@ func (c *Config) onCluster(ctx context.Context) (*Result, error) {
 		return nil, fieldError("clients", "%d certificates of clients, and a round takes %d (undertone ca issue client --count %d --prefix canary-)", have, need, need)
 	}
 	for i, b := range there.Clients[:d.spec.NMin] {
-		caller, err := newCaller(b, there.Servers, i, there.Patience)
+		caller, err := newCaller(b, there.Servers, i, there.patience)
 		if err != nil {
 			return nil, err
 		}
@@ -96,6 +100,7 @@ func (c *Config) onCluster(ctx context.Context) (*Result, error) {
 // audited is a cluster while it is audited.
 type audited struct {
 	*Cluster
+	patience time.Duration
 	clients  []*caller
 	operator *caller
 	prefix   string   // of the jobs that are created
@@ -136,7 +141,7 @@ func (a *audited) plan(ctx context.Context, c *Config) (d *design, err error) {
 	if a.Operator == nil {
 		return nil, fieldError("operator", "is missing: who creates the test jobs? Or --job names those that there are")
 	}
-	if a.operator, err = newCaller(a.Operator, a.Servers, 0, a.Patience); err != nil {
+	if a.operator, err = newCaller(a.Operator, a.Servers, 0, a.patience); err != nil {
 		return nil, err
 	}
 	random := make([]byte, 4)
@@ -156,7 +161,7 @@ func (a *audited) plan(ctx context.Context, c *Config) (d *design, err error) {
 
 // existing plans with the jobs that there are.
 func (a *audited) existing(ctx context.Context, c *Config) (*design, error) {
-	asks, err := newCaller(a.Clients[0], a.Servers, 0, a.Patience)
+	asks, err := newCaller(a.Clients[0], a.Servers, 0, a.patience)
 	if err != nil {
 		return nil, err
 	}
@@ -365,17 +370,17 @@ func (j *jobThere) again(w *undertonev1.Work) bool {
 	return w != nil && j.work != nil && w.GetRound() == j.work.GetRound() && w.GetAttempt() > j.work.GetAttempt()
 }
 
-// patience is how long to wait for the servers. After an attempt that failed they wait for
+// wait is how long to wait for the servers. After an attempt that failed they wait for
 // a deadline, or two.
-func (j *jobThere) patience() time.Duration {
+func (j *jobThere) wait() time.Duration {
 	if j.work == nil {
-		return j.Patience
+		return j.patience
 	}
-	return j.Patience + 2*time.Duration(j.d.spec.Deadline)*time.Millisecond
+	return j.patience + 2*time.Duration(j.d.spec.Deadline)*time.Millisecond
 }
 
 func (j *jobThere) collect(ctx context.Context, round int) (attempt int, err error) {
-	late := time.NewTimer(j.patience())
+	late := time.NewTimer(j.wait())
 	defer late.Stop()
 	for {
 		o, changed := j.offered(j.name)
@@ -410,7 +415,7 @@ func (j *jobThere) submit(ctx context.Context, client int, payload []byte) error
 
 // release asks until the round is released: soon, as its last contribution closed it.
 func (j *jobThere) release(ctx context.Context) ([]byte, error) {
-	late := time.NewTimer(j.patience())
+	late := time.NewTimer(j.wait())
 	defer late.Stop()
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		if state, err := j.released(ctx); state != nil || err != nil {

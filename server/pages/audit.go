@@ -32,6 +32,7 @@ func (a *account) show(path string, query url.Values) *shownAccount {
 	s := &shownAccount{account: a}
 	for _, t := range a.tables() {
 		shown := t.show(a.Name+"-"+t.name, 3, path, query)
+		shown.of = "job." + a.Name
 		switch t {
 		case a.privacy:
 			s.Privacy = shown
@@ -68,7 +69,7 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 	all := len(a.Jobs) <= mostAccounts
 	jobs := jobsTable(a.Report, func(job string) string {
 		if all {
-			return "#" + job
+			return "#job." + job
 		}
 		return "/audit/" + job
 	})
@@ -101,7 +102,7 @@ func (p *Pages) lag() string {
 // WriteReport writes a report as the auditor's page: one HTML file that needs nothing
 // else.
 func WriteReport(w io.Writer, r *report.Report) error {
-	jobs := jobsTable(r, func(job string) string { return "#" + job })
+	jobs := jobsTable(r, func(job string) string { return "#job." + job })
 	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, 2, "", nil)}
 	for i := range r.Jobs {
 		a, err := newAccount(&r.Jobs[i])

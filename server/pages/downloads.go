@@ -47,8 +47,8 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 			}
 			return nil
 		},
-		"ledger.pub": head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "ledger.pub", h.Key+"\n") }),
-		"checkpoint": head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "checkpoint", string(h.Note)) }),
+		p.claimedKey(): head(func(w http.ResponseWriter, h *notary.Head) { lines(w, p.claimedKey(), h.Key+"\n") }),
+		"checkpoint":   head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "checkpoint", string(h.Note)) }),
 		"report.json": func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
 			a, err := p.books.audit()
 			if err != nil {
@@ -68,6 +68,10 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 	}
 }
 
+// claimedKey is the file of the key that this node says is the ledger's. Its name is not
+// that of the key which an auditor trusts, so that it does not take that one's place.
+func (p *Pages) claimedKey() string { return "claimed-by-" + p.config.Name + ".pub" }
+
 func (p *Pages) downloadsPage(*http.Request) (*page, error) {
 	h, err := p.config.Ledger.Head()
 	if err != nil {
@@ -81,7 +85,7 @@ func (p *Pages) downloadsPage(*http.Request) (*page, error) {
 	for _, f := range []struct{ name, what string }{
 		{"ledger.zip", "The whole ledger: " + count(h.Checkpoint.Size, "record", "records") + ", their signed checkpoint, and the specifications of all jobs. undertone audit verify reads it."},
 		{"checkpoint", "The signed checkpoint alone (C2SP tlog-checkpoint). Keep it: whatever comes later has to extend it."},
-		{"ledger.pub", "The public key that this node says signs the ledger now. An auditor has it from elsewhere; this is to compare."},
+		{p.claimedKey(), "The public key that this node claims signs the ledger now: to be compared with the one that you hold, and not to be verified with. A node that lies about the ledger lies about its key."},
 		{"report.json", "The auditor's page as JSON."},
 		{"report.html", "The auditor's page as one file that needs no network."},
 	} {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/dp/noise"
 	"github.com/undertone-fl/undertone/proto/identity"
@@ -53,7 +55,7 @@ func (c *clock) pass(d time.Duration) { c.at = c.at.Add(d) }
 // history is what a node has applied, made once: it takes seconds.
 var history = sync.OnceValue(func() []rounds.Command {
 	var log []rounds.Command
-	c := clock{time.Date(2026, 11, 20, 6, 30, 0, 0, time.UTC)}
+	c := clock{time.Date(2025, 11, 20, 6, 30, 0, 0, time.UTC)}
 	m := rounds.NewMachine()
 	do := func(command rounds.Command) {
 		dated := rounds.Dated{At: c.at.UnixMilli(), Command: command}
@@ -70,6 +72,11 @@ var history = sync.OnceValue(func() []rounds.Command {
 		Job: films, Epsilon: 6, Delta: 1e-6, Adjacency: dp.ZeroOut, Trust: rounds.TrustDistributed,
 		NMin: leastFilm, RoundSize: users, Deadline: 20 * time.Minute, Spare: 2,
 	})
+	rho := 0.0
+	for _, r := range spec.Releases {
+		rho += r.Charge.Rho()
+	}
+	claim := uint64(1e6 * accounting.GaussianEpsilon(math.Sqrt(2*rho), spec.Delta))
 	population := population()
 	contribute := func(round, attempt, members int) {
 		do(rounds.Collect{Job: films, Round: round, Attempt: attempt, Members: ids(members), Sum: sumOf(m, spec, round, population[:members])})
@@ -101,7 +108,7 @@ var history = sync.OnceValue(func() []rounds.Command {
 		attempt = 1
 		if round == 7 {
 			do(rounds.RecordCanary{Measured: ledger.CanaryMeasured{
-				Job: films, By: "auditor/carol", Claimed: 6_000_000, Lower: 5_871_000, Upper: 6_104_000, Delta: "1e-06",
+				Job: films, By: "auditor/carol", Claimed: claim, Lower: claim / 100 * 97, Upper: claim / 100 * 102, Delta: "1e-06",
 				Confidence: 950_000, Trials: 100_000, Passed: true, Measured: c.at.UnixMilli(),
 				How: "test jobs with this job's specification, by undertone audit canary in one process",
 			}})

@@ -197,7 +197,7 @@ func next(j jobLook, b *board.Job, unsigned string) string {
 	case j.State == rounds.Exhausted:
 		return "the budget has no room for another attempt"
 	case j.State == rounds.Finished:
-		return "every round is released"
+		return "nothing: every round is released"
 	}
 	return "it was closed for good"
 }

@@ -3,6 +3,7 @@ package pages
 import (
 	"bytes"
 	"embed"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,29 +26,29 @@ var files embed.FS
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"significant": significant, "whole": func(n any) string { return group(fmt.Sprint(n)) },
 	"moment": moment, "brief": brief, "size": size, "sentence": sentence,
+	"icon": func() template.URL {
+		return "data:image/svg+xml;base64," + template.URL(base64.StdEncoding.EncodeToString(embedded("icon.svg")))
+	},
 }).ParseFS(files, "templates/*.tmpl"))
 
 // style is the pages' style sheet, with the figures' colours.
-var style = func() template.CSS {
-	b, err := files.ReadFile("templates/style.css")
+var style = template.CSS(strings.NewReplacer(
+	"/*light paints*/", figure.Variables(false), "/*dark paints*/", figure.Variables(true)).Replace(string(embedded("style.css"))))
+
+func embedded(name string) []byte {
+	b, err := files.ReadFile("templates/" + name)
 	if err != nil {
-		panic(err) // it is embedded
+		panic(err) // it is there
 	}
-	return template.CSS(strings.NewReplacer(
-		"/*light paints*/", figure.Variables(false), "/*dark paints*/", figure.Variables(true)).Replace(string(b)))
-}()
+	return b
+}
 
 // routes are all addresses. Those that end in a file's name serve a page's table.
 func (p *Pages) routes() http.Handler {
 	mux := http.NewServeMux()
-	for name, kind := range map[string]string{
-		"live.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml",
-	} {
-		content, err := files.ReadFile("templates/" + name)
-		if err != nil {
-			panic(err) // it is embedded
-		}
-		mux.HandleFunc("GET /"+name, serve(kind, content))
+	mux.HandleFunc("GET /live.js", serve("text/javascript; charset=utf-8", embedded("live.js")))
+	for _, name := range []string{"icon.svg", "favicon.ico"} { // browsers ask for the latter where no page names one
+		mux.HandleFunc("GET /"+name, serve("image/svg+xml", embedded("icon.svg")))
 	}
 	mux.HandleFunc("GET /style.css", serve("text/css; charset=utf-8", []byte(style)))
 	mux.HandleFunc("GET "+enterPath+"{secret}", p.enter)

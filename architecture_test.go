@@ -31,8 +31,8 @@ var testsMayImport = map[string][]string{
 	// Contributions to aggregate are made by the client's half of the method.
 	"aggregation/lowrank": {"client/local"},
 	"server/pages":        {"client/local"},
-	// A device is held to its promises against a real server.
-	"client": {"server", "server/authority"},
+	// A device is held to its promises against a real server, and one that was restored.
+	"client": {"server", "server/authority", "server/replication"},
 	// Connections and agents need certificates, which the authority issues.
 	"client/cmd/undertone-agent": {"server/authority"},
 	"proto/identity/grpctls":     {"server/authority"},
@@ -133,7 +133,8 @@ func TestExceptionsForTests(t *testing.T) {
 	}{
 		{"client", "aggregation/jobs", true, true},
 		{"client", "server/authority", false, true},
-		{"client", "server/replication", false, false},
+		{"client", "server/replication", false, true},
+		{"client", "server/ingest", false, false},
 		{"client/local", "server", false, false},
 		{"dp/noise", "aggregation", false, false},
 	} {

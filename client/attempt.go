@@ -186,7 +186,7 @@ func (s *syncing) charge(k attemptKey, r *release, next *record, elsewhere bool,
 	if n := len(job.Attempts); n > 0 && !job.Attempts[n-1].before(k.round, k.attempt) {
 		return fmt.Errorf("%w: %v, after attempt %d of round %d", ErrBackwards, k, job.Attempts[n-1].Attempt, job.Attempts[n-1].Round)
 	}
-	entry := disclosure{Round: k.round, Attempt: k.attempt, State: r.digest, Charge: r.spec.Releases[k.round-1].Charge}
+	entry := disclosure{Round: k.round, Attempt: k.attempt, State: r.digest, Charge: r.spec.Releases[k.round-1].Charge, Reserved: next.Ledger.size()}
 	ofJob, err := job.spent()
 	if err != nil {
 		return err

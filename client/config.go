@@ -43,6 +43,11 @@ type Config struct {
 
 	// LedgerKey is the public key of the servers' ledger, as text, or one that has
 	// handed on to it since. Empty: the first that is shown is trusted, and kept.
+	//
+	// A key of another origin than that of the ledger on record is its owner's decision
+	// to follow another ledger from now on, such as a cluster begins that was restored
+	// from a backup older than what was seen. What was seen of the former one stays on
+	// record, as do all charges.
 	LedgerKey string
 
 	// Cap bounds what the device discloses, over all jobs and for ever; zero is

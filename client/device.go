@@ -248,6 +248,8 @@ type Status struct {
 	Pending []string `json:"pending,omitempty"`
 	// Ledger is nil until one was seen.
 	Ledger *LedgerStatus `json:"ledger,omitempty"`
+	// Former are the ledgers that were followed before Config.LedgerKey named another.
+	Former []*LedgerStatus `json:"former_ledgers,omitempty"`
 }
 
 // JobStatus is what a device disclosed to one job.
@@ -274,6 +276,9 @@ type JobStatus struct {
 func (d *Device) Status() (*Status, error) {
 	r := d.record.Load()
 	s := &Status{Identity: r.Name, Cap: d.cfg.Cap, Ledger: r.Ledger.status()}
+	for _, w := range r.Former {
+		s.Former = append(s.Former, w.status())
+	}
 	var err error
 	if s.NanoRho, err = r.spent(); err != nil {
 		return nil, err

@@ -29,8 +29,8 @@
 //     it: reserved and charged as its specification says, for the model that it
 //     computes from. It follows one ledger under one line of keys, remembers the last
 //     checkpoint before it sends anything under it, and what it remembers every later
-//     one must extend: otherwise it keeps the two as evidence, and takes no part in
-//     anything of these servers any more.
+//     one must extend: otherwise it keeps the two as evidence, and sends nothing more
+//     before it was shown one ledger that extends both.
 //   - Predict uses a personal model with the released model that it was fitted
 //     to, never with another.
 //   - Whether a device has samples, and whether they are usable, shows in
@@ -64,6 +64,20 @@
 // log unless SHA-256 collides. So what was spent on this device is in every history
 // that it will ever accept, and a model's announcement with it: the State of an attempt
 // is the digest of the release before it.
+//
+// A proof that fails may be a server's mistake, or one of two histories. So nothing is
+// sent, and every later Sync asks for one checkpoint with a proof for each of the two.
+// Whoever has that has nothing to fear: the two are the roots of the first records of one
+// log, so the shorter is the beginning of the longer, and they might have been shown in
+// order. Two that are of different logs have no such third without a collision; so no
+// waiting, no restart and no going back to the first history clears a fork. Two of one
+// size with different roots are proof of it, and nobody is asked any more (ForkError).
+//
+// A ledger of another origin is another ledger, and never taken for the one that is
+// followed, nor for the first that is seen. Who follows it from now on decides so by
+// Config.LedgerKey: then what the former ledger showed binds the new one no more, and the
+// device's own record all the same: its charges count for the cap and against what the new
+// ledger says to be spent, and no job's model or specification may be another.
 //
 // What a single device cannot see:
 //

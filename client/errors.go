@@ -29,9 +29,7 @@ var (
 	// ErrTwoHistories says that a server shows another specification or another
 	// model than was seen before under the same name and version: one of the two
 	// histories is false, and the device takes no part in the job. As the error of
-	// Sync it says that a ledger was signed that does not extend the one seen
-	// before: the device takes no part in anything of these servers any more, and
-	// Status has the evidence.
+	// Sync, a *ForkError, it is about the servers' ledger.
 	ErrTwoHistories = errors.New("the servers show two histories")
 	// ErrBackwards says that a server shows an earlier round, or fewer records of
 	// the ledger, than were seen before.
@@ -39,6 +37,9 @@ var (
 	// ErrLedger says that a server shows no ledger, or none that was signed with the
 	// key that this device follows.
 	ErrLedger = errors.New("no ledger to rely on")
+	// ErrOtherLedger says that servers show a ledger of another origin than the one
+	// that this device follows. It is for its owner to leave that: Config.LedgerKey.
+	ErrOtherLedger = errors.New("the servers show another one")
 	// ErrReservation says that the ledger has no charge for the attempt, or another
 	// one than the specification says.
 	ErrReservation = errors.New("the attempt is not reserved in the ledger")
@@ -72,6 +73,21 @@ var (
 	// ErrClosed says that the Device was closed, or opened Offline.
 	ErrClosed = errors.New("not open for syncing")
 )
+
+// ForGood reports whether what a Sync failed with does not pass by itself: ErrClosed,
+// ErrForbidden, ErrOtherLedger, and ErrTwoHistories unless it is a *ForkError that the
+// servers were not asked about yet, or could not be.
+func ForGood(err error) bool {
+	if fork := (*ForkError)(nil); errors.As(err, &fork) {
+		return fork.Proven || fork.Again != nil && !errors.Is(fork.Again, ErrUnavailable)
+	}
+	for _, e := range []error{ErrClosed, ErrForbidden, ErrOtherLedger, ErrTwoHistories} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
 
 // ConfigError is a mistake in a Config.
 type ConfigError struct{ Field, Problem string }

@@ -11,7 +11,12 @@ func Downgrade(path string) error {
 	if err != nil {
 		return err
 	}
-	r.Ledger = nil
+	r.Ledger, r.Former = nil, nil
+	for name := range r.Jobs {
+		for i := range r.job(name).Attempts {
+			r.Jobs[name].Attempts[i].Reserved = 0
+		}
+	}
 	_, body, err := unseal(recordMagic, recordVersion, r.encode())
 	if err != nil {
 		return err

@@ -44,15 +44,19 @@ var (
 		},
 	}
 	// exampleWitness is the same record as its next version has it, of a device that saw
-	// a fork.
+	// a fork, and followed another ledger before.
 	exampleWitness = func() *record {
 		r := exampleRecord.clone()
 		r.Ledger = &witnessed{
-			Keys: []string{otherKey, publicKey}, Pinned: true, Note: signedNote(9, filled(6)),
-			Fork: &fork{Server: "node-1:7300", Key: publicKey, Note: signedNote(12, filled(7)), Proof: ledger.Proof{ledger.Digest(filled(8))}},
+			Keys: []string{otherKey, publicKey}, Pinned: true, Note: signedNote(secretKey, 9, filled(6)),
+			Fork: &fork{Server: "node-1:7300", Key: publicKey, Note: signedNote(secretKey, 12, filled(7)), Proof: ledger.Proof{ledger.Digest(filled(8))}},
 		}
-		if err := r.Ledger.open(); err != nil {
-			panic(err)
+		r.Former = []*witnessed{{Keys: []string{formerPublic}, Note: signedNote(formerSecret, 20, filled(9))}}
+		r.job("taste").Attempts[2].Reserved = 9
+		for _, w := range []*witnessed{r.Ledger, r.Former[0]} {
+			if err := w.open(); err != nil {
+				panic(err)
+			}
 		}
 		return r
 	}()
@@ -60,15 +64,18 @@ var (
 	examplePersonal = &personal{Spec: filled(1), Version: 2, State: filled(2), Samples: 20, Own: encodedOwn()}
 )
 
-// A ledger's keys, which protect nothing.
+// Two ledgers' keys, which protect nothing.
 const (
 	secretKey = "PRIVATE+KEY+example.com/ledger+33c09b0a+AWpGjgZpm3Okq8Jty/4y02+7JOPTtbVkYlaITra4toxq"
 	publicKey = "example.com/ledger+33c09b0a+Aa+Pppl/NhLXb+cR0u1JaFle51ggxQO1NaeVjT2dAV8X"
 	otherKey  = "example.com/ledger+e87d2961+AWwuSple3Vq2WmxSkO4A7ABC0ooG1SEPmU16/SzuzW8b"
+
+	formerSecret = "PRIVATE+KEY+former.example/ledger+75d8287c+ARQMWTnsW1U2BNMtRZP0GIpU0/YTHm5R9oFT39V1Jd7m"
+	formerPublic = "former.example/ledger+75d8287c+AU8JymCkyjc/ZfrW+OuHnB19C5/5KZRjV3sgCaB7e/xr"
 )
 
-func signedNote(size int64, root digest) []byte {
-	signer, err := note.NewSigner(secretKey)
+func signedNote(secret string, size int64, root digest) []byte {
+	signer, err := note.NewSigner(secret)
 	if err != nil {
 		panic(err)
 	}
@@ -254,13 +261,33 @@ func TestOldRecordHasNoLedger(t *testing.T) {
 	}
 }
 
-// TestWitnessedIsChecked: a record whose note its key did not sign is damaged.
+// TestWitnessedIsChecked: a record whose note its key did not sign is damaged, and so is
+// one with a former ledger that cannot be.
 func TestWitnessedIsChecked(t *testing.T) {
-	r := exampleWitness.clone()
-	forged := *r.Ledger
-	forged.Note = bytes.Replace(forged.Note, []byte("\n9\n"), []byte("\n8\n"), 1)
-	r.Ledger = &forged
-	if _, err := decodeRecord(r.encode()); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("%v", err)
+	for name, spoil := range map[string]func(r *record){
+		"forged": func(r *record) {
+			r.Ledger = r.Ledger.with(nil)
+			r.Ledger.Note = bytes.Replace(r.Ledger.Note, []byte("\n9\n"), []byte("\n8\n"), 1)
+		},
+		"a forged fork": func(r *record) {
+			forged := *r.Ledger.Fork
+			forged.Note = bytes.Replace(forged.Note, []byte("\n12\n"), []byte("\n13\n"), 1)
+			r.Ledger = r.Ledger.with(&forged)
+		},
+		"a forged former": func(r *record) {
+			r.Former = []*witnessed{r.Former[0].with(nil)}
+			r.Former[0].Note = bytes.Replace(r.Former[0].Note, []byte("\n20\n"), []byte("\n2\n"), 1)
+		},
+		"a former without keys": func(r *record) { r.Former = []*witnessed{{}} },
+		"an empty former":       func(r *record) { r.Former = []*witnessed{nil} },
+		"the same twice":        func(r *record) { r.Former = []*witnessed{r.Former[0], r.Former[0]} },
+		"former and followed":   func(r *record) { r.Former = []*witnessed{r.Ledger} },
+		"former, and none":      func(r *record) { r.Ledger = nil },
+	} {
+		r := exampleWitness.clone()
+		spoil(r)
+		if _, err := decodeRecord(r.encode()); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

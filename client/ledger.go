@@ -23,19 +23,8 @@ type witnessed struct {
 	// was shown is trusted.
 	Pinned bool   `json:"pinned"`
 	Note   []byte `json:"note"`
-	// Fork ends all dealings with these servers.
+	// Fork ends all dealings with these servers until both are shown to be of one ledger.
 	Fork *fork `json:"fork,omitempty"`
-
-	checkpoint ledger.Checkpoint // that Note signs
-}
-
-// fork is the evidence that there are two histories: another checkpoint that the
-// ledger's key signed, and no proof that the longer one extends the shorter.
-type fork struct {
-	Server string       `json:"server"`
-	Key    string       `json:"key"` // public, that signed Note
-	Note   []byte       `json:"note"`
-	Proof  ledger.Proof `json:"proof"` // that failed
 
 	checkpoint ledger.Checkpoint // that Note signs
 }
@@ -97,17 +86,6 @@ type LedgerStatus struct {
 	Fork *Fork `json:"fork,omitempty"`
 }
 
-// Fork is a checkpoint that the ledger's key signed, and that a server did not show to
-// be of the same ledger as the one seen before.
-type Fork struct {
-	Server string `json:"server"` // its address
-	Key    string `json:"key"`    // public, that signed it
-	Note   string `json:"note"`
-	// Proof is what the server gave: it does not prove that the longer extends the
-	// shorter.
-	Proof ledger.Proof `json:"proof"`
-}
-
 // status is for Status; w may be nil.
 func (w *witnessed) status() *LedgerStatus {
 	if w == nil {
@@ -118,26 +96,17 @@ func (w *witnessed) status() *LedgerStatus {
 		Key: w.key(), Pinned: w.Pinned, Note: string(w.Note),
 	}
 	if f := w.Fork; f != nil {
-		s.Fork = &Fork{f.Server, f.Key, string(f.Note), f.Proof}
+		s.Fork = &Fork{f.Server, f.Key, string(f.Note), f.Proof, w.parts(f)}
 	}
 	return s
-}
-
-// forked fails with ErrTwoHistories where they were shown; w may be nil.
-func (w *witnessed) forked() error {
-	if w == nil || w.Fork == nil {
-		return nil
-	}
-	return fmt.Errorf("%w: by %s, that of %d records and that of %d, both signed, are not shown to be of one ledger; the device keeps the evidence, and sends nothing more",
-		ErrTwoHistories, w.Fork.Server, w.checkpoint.Size, w.Fork.checkpoint.Size)
 }
 
 // follow holds what a server shows of the ledger against what was witnessed (nil:
 // nothing), and returns what is witnessed from then on. pin is Config.LedgerKey.
 //
-// Fails with ErrLedger; with ErrUnavailable besides ErrLedger or ErrBackwards where time
-// or another node may mend it; or with ErrTwoHistories: then it returns what was
-// witnessed, with the evidence.
+// Fails with ErrLedger, and ErrOtherLedger besides where it is one of another origin; with
+// ErrUnavailable besides ErrLedger or ErrBackwards where time or another node may mend it;
+// or with a *ForkError: then it returns what was witnessed, with the evidence.
 func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witnessed, error) {
 	if len(shown.GetCheckpoint()) == 0 {
 		return nil, fmt.Errorf("%w: %w: none is shown", ErrUnavailable, ErrLedger)
@@ -150,8 +119,12 @@ func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witn
 		w = new(witnessed)
 	}
 	next := &witnessed{Keys: w.Keys, Pinned: w.Pinned || pin != "", Note: shown.GetCheckpoint()}
-	key, checkpoint, err := signer(shown, cmp.Or(w.key(), pin, strings.TrimSpace(shown.GetKey())))
+	key, checkpoint, err := signer(shown, cmp.Or(w.key(), pin, strings.TrimSpace(shown.GetKey())), w.Keys...)
 	if err != nil {
+		if other, e := openCheckpoint(shown.GetCheckpoint(), shown.GetKey()); e == nil && w.key() != "" && other.Origin != w.checkpoint.Origin {
+			err = fmt.Errorf("%w, %.64q, and this device follows %.64q: to follow that one instead, get its public key from somebody you trust, and give it as Config.LedgerKey (--ledger-key)",
+				ErrOtherLedger, other.Origin, w.checkpoint.Origin)
+		}
 		return nil, fmt.Errorf("%w: %w", ErrLedger, err)
 	}
 	next.checkpoint = checkpoint
@@ -170,9 +143,8 @@ func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witn
 	case errors.Is(err, ledger.ErrTruncated):
 		return nil, fmt.Errorf("%w: %w: %d records of the ledger, after %d", ErrUnavailable, ErrBackwards, next.checkpoint.Size, w.checkpoint.Size)
 	case err != nil:
-		forked := *w
-		forked.Fork = &fork{Server: server, Key: key, Note: next.Note, Proof: proof, checkpoint: next.checkpoint}
-		return &forked, forked.forked()
+		forked := w.with(&fork{Server: server, Key: key, Note: next.Note, Proof: proof, checkpoint: next.checkpoint})
+		return forked, forked.forked(nil)
 	case next.checkpoint == w.checkpoint && slices.Equal(next.Keys, w.Keys) && next.Pinned == w.Pinned:
 		return w, nil
 	}
@@ -180,8 +152,9 @@ func (w *witnessed) follow(shown *undertonev1.Ledger, pin, server string) (*witn
 }
 
 // signer returns the key that trusted leads to and that signed what is shown, with the
-// checkpoint. Fails with the errors of ledger.FollowKeys and ledger.OpenCheckpoint.
-func signer(shown *undertonev1.Ledger, trusted string) (key string, c ledger.Checkpoint, err error) {
+// checkpoint. former signed before trusted, and never again. Fails with the errors of
+// ledger.FollowKeys and ledger.OpenCheckpoint.
+func signer(shown *undertonev1.Ledger, trusted string, former ...string) (key string, c ledger.Checkpoint, err error) {
 	c, err = openCheckpoint(shown.GetCheckpoint(), trusted)
 	if !errors.Is(err, ledger.ErrSignature) || len(shown.GetRotations()) == 0 {
 		return trusted, c, err
@@ -198,7 +171,7 @@ func signer(shown *undertonev1.Ledger, trusted string) (key string, c ledger.Che
 		}
 		rotations = append(rotations, r)
 	}
-	last, err := ledger.FollowKeys(trusted, rotations)
+	last, err := ledger.FollowKeys(trusted, rotations, former...)
 	if err != nil {
 		return "", c, err
 	}

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -75,6 +76,7 @@ func TestForkedHistory(t *testing.T) {
 	if others := must(ann.Status())(t).Ledger; others.Size != seen.Size || others.Root == seen.Root {
 		t.Fatalf("%+v and %+v", others, seen)
 	}
+	bobs := s.Shown["bob"]
 	delete(s.Shown, "bob")
 	s.Begin("taste")
 	_, err := bob.Sync(t.Context())
@@ -95,15 +97,22 @@ func TestForkedHistory(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 
-	// It is for good, whoever is honest later, and nobody is even asked.
+	// Nobody can show a ledger that extends both: neither those who show one history now,
+	// nor those who go back to the other, nor after a restart.
+	other := s.Ledger
 	bob.Close()
-	s.InterruptWith(func(call, _ string) error {
-		t.Errorf("%s was called", call)
-		return nil
-	})
 	bob = open(t, bobConfig)
-	if _, err := bob.Sync(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
-		t.Errorf("%v", err)
+	bobs.Append(&ledger.Failed{Job: "taste"}, 0) // so that no two are of one size
+	for _, l := range []*contract.Ledger{other, bobs, other} {
+		s.shows(l)
+		s.Begin("taste")
+		_, err := bob.Sync(t.Context())
+		if fork := forkOf(t, err); fork.Proven || fork.Again == nil || !client.ForGood(err) {
+			t.Errorf("%+v, %v", fork, err)
+		}
+		if again := must(bob.Status())(t).Ledger; again.Note != st.Note || again.Fork.Note != st.Fork.Note || again.Fork.Proven {
+			t.Errorf("the evidence is another: %+v", again)
+		}
 	}
 	if err := bob.Run(t.Context()); !errors.Is(err, client.ErrTwoHistories) {
 		t.Errorf("%v", err)
@@ -113,6 +122,151 @@ func TestForkedHistory(t *testing.T) {
 	}
 	if len(s.Arrived) != 5 {
 		t.Errorf("%d contributions", len(s.Arrived))
+	}
+}
+
+// forkOf is the *ForkError that a Sync failed with.
+func forkOf(t *testing.T, err error) *client.ForkError {
+	t.Helper()
+	fork, ok := errors.AsType[*client.ForkError](err)
+	if !ok || !errors.Is(err, client.ErrTwoHistories) {
+		t.Fatalf("%v is no fork", err)
+	}
+	return fork
+}
+
+// TestProofLeftOutOnce: a device that was given no proof, or a wrong one, sends nothing
+// until it has seen one ledger that extends both checkpoints; then it goes on as if both
+// had been shown in order. A node that lies is no reason to ask no other.
+func TestProofLeftOutOnce(t *testing.T) {
+	for name, spoil := range map[string]func(*undertonev1.Ledger){
+		"none":  func(l *undertonev1.Ledger) { l.Consistency = nil },
+		"wrong": func(l *undertonev1.Ledger) { l.Consistency[0][0] ^= 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, 2)
+			s.Create(parameters(), terms("taste"))
+			c := s.config(t.TempDir(), "ann")
+			d := open(t, c)
+			if _, err := d.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			kept := must(d.Status())(t).Ledger
+			s.Begin("taste")
+			spoilt := 0
+			s.answers(func(out *undertonev1.PollResponse) {
+				if spoilt++; len(out.GetLedger().GetConsistency()) > 0 {
+					spoil(out.Ledger)
+				}
+			})
+			_, err := d.Sync(t.Context())
+			if fork := forkOf(t, err); fork.Proven || fork.Again != nil || client.ForGood(err) || spoilt != 1 {
+				t.Errorf("%+v after %d answers: %v", fork, spoilt, err)
+			}
+			st := must(d.Status())(t)
+			if l := st.Ledger; l.Note != kept.Note || l.Fork == nil || l.Fork.Proven || st.NanoRho != 0 {
+				t.Errorf("%+v", st)
+			}
+			// Nobody can be asked.
+			s.InterruptWith(func(call, _ string) error { return status.Error(codes.Unavailable, "gone") })
+			d.Close()
+			c.Patience = 50 * time.Millisecond
+			d = open(t, c)
+			_, err = d.Sync(t.Context())
+			if forkOf(t, err); client.ForGood(err) || !errors.Is(err, client.ErrUnavailable) {
+				t.Errorf("%v", err)
+			}
+			s.InterruptWith(nil)
+			// The first who is asked leaves the proofs out again, and the other does not.
+			spoilt = 0
+			s.answers(func(out *undertonev1.PollResponse) {
+				if spoilt++; spoilt <= 2 {
+					out.Ledger.Consistency = nil
+				}
+			})
+			want(t, syncOne(t, d), client.Contributed)
+			if l := must(d.Status())(t).Ledger; l.Fork != nil || l.Size != s.Ledger.Size() {
+				t.Errorf("%+v", l)
+			}
+		})
+	}
+}
+
+// TestRunGoesOnAfterAWrongProof: one wrong answer does not end Run.
+func TestRunGoesOnAfterAWrongProof(t *testing.T) {
+	s := newService(t, 1)
+	s.Create(parameters(), terms("taste"))
+	c := s.config(t.TempDir(), "ann")
+	ctx, stop := context.WithCancel(t.Context())
+	c.Report = func(sum *client.Summary) {
+		if len(sum.Jobs) > 0 && sum.Jobs[0].Outcome == client.Contributed {
+			stop()
+		}
+	}
+	d := open(t, c)
+	if _, err := d.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Begin("taste")
+	asked := 0
+	s.answers(func(out *undertonev1.PollResponse) {
+		if asked++; asked == 1 {
+			out.Ledger.Consistency = nil
+		}
+	})
+	if err := d.Run(ctx); err != nil || ctx.Err() == nil {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestProvenFork: two roots of one size are proof, and nobody is asked any more. They are
+// found also among what is shown to one who asks.
+func TestProvenFork(t *testing.T) {
+	for name, found := range map[string]bool{"shown": false, "found by asking": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, 1)
+			s.Create(parameters(), terms("taste"))
+			d := open(t, s.config(t.TempDir(), "ann"))
+			s.Fork("others")
+			other := s.Shown["others"]
+			sync := func() error { _, err := d.Sync(t.Context()); return err }
+			if err := sync(); err != nil {
+				t.Fatal(err)
+			}
+			kept := s.Ledger
+			if found {
+				other.Append(&ledger.Failed{Job: "taste"}, 0)
+			}
+			s.shows(other)
+			fork := forkOf(t, sync())
+			if fork.Proven == found {
+				t.Fatalf("%+v", fork)
+			}
+			if found {
+				// Each is shown what it believes, and both have grown.
+				kept.Append(&ledger.Failed{Job: "taste"}, 0)
+				kept.Append(&ledger.Failed{Job: "taste"}, 0)
+				s.answers(func(out *undertonev1.PollResponse) {
+					if s.Seen == uint64(fork.Kept) {
+						out.Ledger = must(kept.Show(s.Seen))(t)
+					}
+				})
+				other.Append(&ledger.Failed{Job: "taste"}, 0)
+				if fork = forkOf(t, sync()); !fork.Proven || fork.Kept != kept.Size() || fork.Other != other.Size() {
+					t.Fatalf("%+v", fork)
+				}
+			}
+			s.InterruptWith(func(call, _ string) error {
+				t.Errorf("%s was called", call)
+				return nil
+			})
+			if err := sync(); !forkOf(t, err).Proven || !client.ForGood(err) {
+				t.Error(err)
+			}
+			if l := must(d.Status())(t).Ledger; !l.Fork.Proven {
+				t.Errorf("%+v", l)
+			}
+		})
 	}
 }
 
@@ -276,19 +430,138 @@ func TestLedgerKeys(t *testing.T) {
 	c.LedgerKey = wrong.Key
 	refused(c, "not signed with the log's key")
 	// A key that was handed on signs no more.
-	for old.Size() <= s.Ledger.Size() {
+	honest := s.Ledger
+	back := must(honest.First(honest.Size()))(t)
+	for old.Size() <= honest.Size() {
 		old.Append(&ledger.Failed{Job: "taste"}, 0)
 	}
 	s.Ledger = old
 	refused(ann, "not signed with the log's key")
 	refused(bob, "not signed with the log's key")
+	// Not even where the last key hands back to it: its endorsements would be good again.
+	if err := back.RotateTo(old); err != nil {
+		t.Fatal(err)
+	}
+	s.Ledger = back
+	refused(ann, "the next key signed before")
+	// Also where the rotations from before are not shown.
+	back.Rotations = back.Rotations[len(back.Rotations)-1:]
+	refused(ann, "the next key signed before")
+}
+
+// TestFormerLedger: a device follows another ledger only if its owner gives it the key of
+// that, and remembers the former one, with the fork that it saw there. Charges and the cap
+// stay.
+func TestFormerLedger(t *testing.T) {
+	s := newService(t, 2)
+	s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
+	c := s.config(t.TempDir(), "ann")
+	d := open(t, c)
+	want(t, syncOne(t, d), client.Contributed)
+	s.Fail("taste")
+	if _, err := d.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// What goes on is a backup that is older than what was seen.
+	first := s.Ledger
+	short := must(first.First(first.Size() - 1))(t)
+	short.Append(&ledger.Restored{Era: 1}, 0)
+	short.Append(&ledger.Failed{Job: "taste"}, 0)
+	s.shows(short)
+	_, err := d.Sync(t.Context())
+	forkOf(t, err)
+	before := must(d.Status())(t)
+	s.Anew("next.example/ledger", 0)
+	next := s.Ledger
+	refused := func(pin string, is error, message string) {
+		t.Helper()
+		d.Close()
+		c.LedgerKey = pin
+		d = open(t, c)
+		if _, err := d.Sync(t.Context()); !errors.Is(err, is) || !strings.Contains(err.Error(), message) {
+			t.Errorf("%v", err)
+		}
+		if st := must(d.Status())(t); st.Ledger.Note != before.Ledger.Note || st.Former != nil {
+			t.Errorf("%+v", st)
+		}
+	}
+	refused("", client.ErrOtherLedger, `, "next.example/ledger", and this device follows "test.example/ledger": to follow that one`)
+	refused(must(contract.NewLedgerOf("next.example/ledger"))(t).Key, client.ErrLedger, "not signed with the log's key")
+	refused(must(contract.NewLedgerOf("third.example/ledger"))(t).Key, client.ErrLedger, "not signed with the log's key")
+
+	d.Close()
+	c.LedgerKey = next.Key
+	d = open(t, c)
+	s.Begin("taste")
+	want(t, syncOne(t, d), client.Contributed)
+	after := must(d.Status())(t)
+	if l := after.Ledger; l.Origin != "next.example/ledger" || !l.Pinned || l.Fork != nil || l.Size != next.Size() {
+		t.Errorf("%+v", l)
+	}
+	if f := after.Former; len(f) != 1 || f[0].Note != before.Ledger.Note || f[0].Fork == nil || f[0].Fork.Note != before.Ledger.Fork.Note {
+		t.Errorf("%+v", after.Former)
+	}
+	if after.NanoRho != 2*before.NanoRho || after.Cap != before.Cap {
+		t.Errorf("%v after %v", after.NanoRho, before.NanoRho)
+	}
+	// It is what is followed now, also without the key; and who goes back to the former
+	// one finds there what was.
+	d.Close()
+	c.LedgerKey = ""
+	d = open(t, c)
+	s.Fail("taste")
+	if _, err := d.Sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	followed := must(d.Status())(t).Ledger
+	s.shows(short)
+	_, err = d.Sync(t.Context())
+	if !errors.Is(err, client.ErrOtherLedger) || !client.ForGood(err) {
+		t.Errorf("%v", err)
+	}
+	d.Close()
+	c.LedgerKey = first.Key
+	d = open(t, c)
+	_, err = d.Sync(t.Context())
+	forkOf(t, err)
+	if st := must(d.Status())(t); st.Ledger.Note != followed.Note {
+		t.Errorf("%+v", st.Ledger)
+	}
+	first.Append(&ledger.Restored{Era: 1}, 0)
+	s.shows(first)
+	if _, err = d.Sync(t.Context()); err == nil {
+		t.Error("the fork of the former ledger is forgotten")
+	}
+}
+
+// TestFormerLedgerUnderstates: what a new ledger does not know was spent, the device does.
+func TestFormerLedgerUnderstates(t *testing.T) {
+	s := newService(t, 1)
+	j := s.Create(parameters(), terms("taste"))
+	s.Begin("taste")
+	c := s.config(t.TempDir(), "ann")
+	d := open(t, c)
+	want(t, syncOne(t, d), client.Contributed)
+	s.Fail("taste")
+	d.Close()
+	s.Anew("next.example/ledger", 2)
+	j.Spent = 0
+	c.LedgerKey = s.Ledger.Key
+	d = open(t, c)
+	s.Begin("taste")
+	want(t, syncOne(t, d), "", client.ErrReservation)
+	if st := onlyJob(t, d); st.Attempts != 1 || len(s.Arrived) != 1 {
+		t.Errorf("%+v", st)
+	}
 }
 
 // TestUpgrade: a record of before there were ledgers is read, and what waits in the
 // outbox then goes as it would have, once the ledger has its attempt.
 func TestUpgrade(t *testing.T) {
-	for name, reserved := range map[string]bool{"reserved": true, "not reserved": false} {
+	for _, name := range []string{"reserved", "not reserved", "over"} {
 		t.Run(name, func(t *testing.T) {
+			reserved := name == "reserved"
 			s := newService(t, 1)
 			s.Create(parameters(), terms("taste"))
 			s.Begin("taste")
@@ -304,11 +577,15 @@ func TestUpgrade(t *testing.T) {
 			if st := must(d.Status())(t); st.Ledger != nil || st.NanoRho != before.NanoRho || len(st.Pending) != 1 {
 				t.Fatalf("%+v", st)
 			}
-			if reserved {
+			switch name {
+			case "reserved":
 				want(t, syncOne(t, d), client.Contributed)
-			} else {
+			case "not reserved":
 				s.answers(func(out *undertonev1.PollResponse) { out.Work[0].Reservation = nil })
 				want(t, syncOne(t, d), "", client.ErrReservation)
+			case "over": // or so the server says, which would take the contribution all the same
+				s.answers(func(out *undertonev1.PollResponse) { out.Work = nil })
+				want(t, syncOne(t, d), client.Over, client.ErrReservation)
 			}
 			if st := must(d.Status())(t); st.Ledger == nil || st.NanoRho != before.NanoRho || (s.Copies == 1) != reserved {
 				t.Errorf("%d copies: %+v", s.Copies, st)

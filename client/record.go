@@ -13,6 +13,7 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/accounting"
+	"github.com/undertone-fl/undertone/dp/ledger"
 )
 
 // record is what the device knows of itself and may never forget: what it
@@ -25,6 +26,8 @@ type record struct {
 	Jobs  map[string]*jobRecord `json:"jobs"`
 	// Ledger is nil until one was seen.
 	Ledger *witnessed `json:"ledger,omitempty"`
+	// Former are the ledgers that were followed before, one of an origin.
+	Former []*witnessed `json:"former,omitempty"`
 }
 
 // jobRecord is a job as it was shown.
@@ -46,6 +49,9 @@ type disclosure struct {
 	Attempt int                `json:"attempt"`
 	State   digest             `json:"state"` // of version Round-1
 	Charge  accounting.NanoRho `json:"nano_rho,string"`
+	// Reserved is how many records the ledger had in which the attempt was shown to be
+	// charged; 0: it never was, as with version 1, or that was another ledger.
+	Reserved int64 `json:"reserved,omitempty"`
 	// Outcome is empty until it is settled: then nothing is sent any more.
 	Outcome Outcome `json:"outcome,omitempty"`
 }
@@ -67,7 +73,7 @@ func (d digest) String() string { return hex.EncodeToString(d[:]) }
 
 const (
 	recordMagic   = "utdr"
-	recordVersion = 2 // 1 has no ledger
+	recordVersion = 2 // 1 has no ledgers
 )
 
 func (r *record) encode() []byte {
@@ -90,7 +96,7 @@ func decodeRecord(data []byte) (*record, error) {
 	if err := d.Decode(r); err != nil || d.More() {
 		return nil, fmt.Errorf("%w: no record: %v", ErrCorrupt, err)
 	}
-	if version < 2 && r.Ledger != nil {
+	if version < 2 && (r.Ledger != nil || r.Former != nil) {
 		return nil, fmt.Errorf("%w: a record of version %d has no ledger", ErrCorrupt, version)
 	}
 	if r.Jobs == nil {
@@ -111,19 +117,71 @@ func (r *record) check() error {
 			return fmt.Errorf("job %q: delta %v, %d of %d rounds", name, j.Delta, j.Released, j.Rounds)
 		}
 		for i, a := range j.Attempts {
-			if a.Round < 1 || a.Round > j.Rounds || a.Attempt < 1 || !a.Outcome.known() ||
+			if a.Round < 1 || a.Round > j.Rounds || a.Attempt < 1 || a.Reserved < 0 || !a.Outcome.known() ||
 				i > 0 && !j.Attempts[i-1].before(a.Round, a.Attempt) {
 				return fmt.Errorf("job %q: attempt %d of round %d", name, a.Attempt, a.Round)
 			}
 		}
 	}
-	if r.Ledger != nil {
-		if err := r.Ledger.open(); err != nil {
-			return err
-		}
+	if err := r.checkLedgers(); err != nil {
+		return err
 	}
 	_, err := r.spent()
 	return err
+}
+
+// checkLedgers reads the checkpoints, too.
+func (r *record) checkLedgers() error {
+	all := slices.Clone(r.Former)
+	if r.Ledger != nil || len(all) > 0 {
+		all = append(all, r.Ledger)
+	}
+	origins := map[string]bool{}
+	for _, w := range all {
+		if w == nil {
+			return errors.New("a ledger is missing")
+		}
+		if err := w.open(); err != nil {
+			return err
+		}
+		if origins[w.checkpoint.Origin] {
+			return fmt.Errorf("ledger %.64q stands twice", w.checkpoint.Origin)
+		}
+		origins[w.checkpoint.Origin] = true
+	}
+	return nil
+}
+
+// follows is what was witnessed of the ledger that a device follows, nil if nothing was:
+// of the one on record, unless pin is the key of one of another origin.
+func (r *record) follows(pin string) *witnessed {
+	key, err := ledger.ParseKey(pin)
+	if err != nil || r.Ledger == nil || key.Name() == r.Ledger.checkpoint.Origin {
+		return r.Ledger
+	}
+	for _, w := range r.Former {
+		if w.checkpoint.Origin == key.Name() {
+			return w
+		}
+	}
+	return nil
+}
+
+// witness returns a clone that follows w. One of another origin that was followed before
+// is kept; what was reserved in it is not in this one.
+func (r *record) witness(w *witnessed) *record {
+	next := r.clone()
+	if r.Ledger != nil && r.Ledger.checkpoint.Origin != w.checkpoint.Origin {
+		next.Former = append(slices.Clone(r.Former), r.Ledger)
+		next.Former = slices.DeleteFunc(next.Former, func(f *witnessed) bool { return f.checkpoint.Origin == w.checkpoint.Origin })
+		for name := range next.Jobs {
+			for i := range next.job(name).Attempts {
+				next.Jobs[name].Attempts[i].Reserved = 0
+			}
+		}
+	}
+	next.Ledger = w
+	return next
 }
 
 func (d *disclosure) before(round, attempt int) bool {

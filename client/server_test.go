@@ -1,18 +1,23 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/undertone-fl/undertone/aggregation/jobs"
+	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client"
 	"github.com/undertone-fl/undertone/client/internal/contract"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -22,6 +27,7 @@ import (
 	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server"
 	"github.com/undertone-fl/undertone/server/authority"
+	"github.com/undertone-fl/undertone/server/replication"
 )
 
 // TestServer takes devices through a job of a real server. In every round the
@@ -86,24 +92,131 @@ func TestServer(t *testing.T) {
 	}
 }
 
+// TestRestoredLedger restores a real server from a backup that is older than what a device
+// has seen. Under the same ledger that is a second history, and refused; under another one
+// the device goes on once its owner gives it the key, and nothing is forgotten.
+func TestRestoredLedger(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts three servers")
+	}
+	ca := must(authority.New())(t)
+	secret, _, err := ledger.NewKey("taste.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := startNode(t, ca, t.TempDir(), secret, 1)
+	term := terms("taste")
+	term.NMin, term.RoundSize = 2, 2 // one device does not fill it
+	first.create(t, parameters(), term)
+	first.waitRound(t, "taste", 1)
+	s := &service{&contract.Service{Addresses: []string{first.address}}, t, ca}
+	config := s.config(t.TempDir(), "ann")
+	ann := open(t, config)
+	reopen := func(server *operator) {
+		ann.Close()
+		config.Servers = []string{server.address}
+		ann = open(t, config)
+	}
+	want(t, syncOne(t, ann), client.Contributed)
+	if _, err := first.PauseJob(t.Context(), &undertonev1.PauseJobRequest{Job: "taste"}); err != nil {
+		t.Fatal(err)
+	}
+	backup := first.backup(t)
+	if _, err := first.CloseRound(t.Context(), &undertonev1.CloseRoundRequest{Job: "taste", Round: 1, Attempt: 1}); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, "the round's failure to be seen", func() bool {
+		if _, err := ann.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return must(ann.Status())(t).Ledger.Size == 4 // its beginning, the job, the attempt, the failure
+	})
+	before := must(ann.Status())(t)
+	first.stop()
+
+	restored := func(secret string, another *rounds.BeginLedger) *operator {
+		t.Helper()
+		dir := t.TempDir()
+		if err := replication.RestoreBackup(filepath.Join(dir, "data"), "node", advertised, bytes.NewReader(backup), another); err != nil {
+			t.Fatal(err)
+		}
+		o := startNode(t, ca, dir, secret, 0)
+		poll(t, "the job to be opened", func() bool {
+			_, err := o.OpenJob(t.Context(), &undertonev1.OpenJobRequest{Job: "taste"})
+			return err == nil
+		})
+		// By itself it would wait for as long as a round takes: one has failed.
+		if _, err := o.OpenRound(t.Context(), &undertonev1.OpenRoundRequest{Job: "taste", Round: 1, Attempt: 1_000_001}); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	same := restored(secret, nil)
+	reopen(same)
+	for range 2 {
+		_, err = ann.Sync(t.Context())
+		forkOf(t, err)
+	}
+	if !client.ForGood(err) {
+		t.Errorf("%v", err)
+	}
+	same.stop()
+
+	next, key, err := ledger.NewKey("next.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := restored(next, &rounds.BeginLedger{Origin: "next.example", Key: key})
+	reopen(another)
+	if _, err = ann.Sync(t.Context()); !errors.Is(err, client.ErrOtherLedger) {
+		t.Errorf("%v", err)
+	}
+	config.LedgerKey = key
+	reopen(another)
+	if got := syncOne(t, ann); got.Outcome != client.Contributed || got.Attempt != 1_000_001 {
+		t.Errorf("%+v", got)
+	}
+	after := must(ann.Status())(t)
+	if f := after.Former; len(f) != 1 || f[0].Note != before.Ledger.Note || f[0].Fork == nil || after.NanoRho != 2*before.NanoRho {
+		t.Errorf("%+v", after)
+	}
+	// Who audits the new ledger has the history of both, and what this device saw.
+	seen := must(ledger.OpenCheckpoint([]byte(after.Ledger.Note), must(ledger.ParseKey(key))(t)))(t)
+	h := must(ledger.Verify(another.ledger(t), key, seen))(t)
+	if len(h.Restored) != 1 || len(h.Jobs) != 1 || len(h.Jobs[0].Attempts) != 2 || h.Jobs[0].Spent != after.NanoRho {
+		t.Errorf("%+v", h)
+	}
+}
+
 // operator speaks to a real server.
 type operator struct {
 	undertonev1grpc.OperatorServiceClient
 	address string
+	ca      *authority.Authority
+	stop    func()
 }
 
 func startServer(t *testing.T, ca *authority.Authority) *operator {
+	t.Helper()
+	secret, _, err := ledger.NewKey("taste.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startNode(t, ca, t.TempDir(), secret, 1)
+}
+
+// advertised is where other nodes would reach one, if it had any.
+const advertised = "127.0.0.1:7301"
+
+// startNode starts a server in dir, its state in data there, of a new cluster if one is
+// expected.
+func startNode(t *testing.T, ca *authority.Authority, dir, secret string, expect int) *operator {
 	t.Helper()
 	issued, err := ca.Issue(authority.Request{Identity: identity.Identity{Role: identity.Node, Name: "node"}, Hosts: []string{"127.0.0.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
 	files, err := issued.Write(filepath.Join(dir, "node"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, _, err := ledger.NewKey("taste.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,33 +225,80 @@ func startServer(t *testing.T, ca *authority.Authority) *operator {
 		t.Fatal(err)
 	}
 	node, err := server.New(server.Config{
-		Dir: filepath.Join(dir, "data"), Identity: files, LedgerKeys: []string{key}, Expect: 1,
-		API: "127.0.0.1:0", Node: "127.0.0.1:0", HTTP: server.Off, Pages: server.Off,
+		Dir: filepath.Join(dir, "data"), Identity: files, LedgerKeys: []string{key}, Expect: expect,
+		API: "127.0.0.1:0", Node: "127.0.0.1:0", Advertise: advertised, HTTP: server.Off, Pages: server.Off,
 		Logger: slog.New(slog.DiscardHandler), Fatal: func(err error) { panic(err) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- node.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
+	stop := sync.OnceFunc(func() {
+		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	bearer, err := ca.Bearer(identity.Operator, "olga")
+	t.Cleanup(stop)
+	address, _, _ := node.Addresses()
+	o := &operator{address: address, ca: ca, stop: stop}
+	o.OperatorServiceClient = undertonev1grpc.NewOperatorServiceClient(o.dial(t, identity.Operator))
+	return o
+}
+
+func (o *operator) dial(t *testing.T, role identity.Role) *grpc.ClientConn {
+	t.Helper()
+	bearer, err := o.ca.Bearer(role, "olga")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, _, _ := node.Addresses()
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(grpctls.Client(bearer)))
+	conn, err := grpc.NewClient(o.address, grpc.WithTransportCredentials(grpctls.Client(bearer)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &operator{undertonev1grpc.NewOperatorServiceClient(conn), address}
+	return conn
+}
+
+func (o *operator) backup(t *testing.T) []byte {
+	t.Helper()
+	stream, err := o.Backup(t.Context(), &undertonev1.BackupRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all(t, stream)
+}
+
+// ledger downloads the whole ledger, as an auditor.
+func (o *operator) ledger(t *testing.T) *ledger.Bundle {
+	t.Helper()
+	service := undertonev1grpc.NewLedgerServiceClient(o.dial(t, identity.Auditor))
+	stream, err := service.DownloadLedger(t.Context(), &undertonev1.DownloadLedgerRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := all(t, stream)
+	return must(ledger.ReadBundle(bytes.NewReader(data), int64(len(data))))(t)
+}
+
+// all is what a stream sends in pieces.
+func all[T any, P interface {
+	*T
+	GetChunk() []byte
+}](t *testing.T, stream grpc.ServerStreamingClient[T]) (data []byte) {
+	t.Helper()
+	for {
+		part, err := stream.Recv()
+		if err == io.EOF {
+			return data
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = append(data, P(part).GetChunk()...)
+	}
 }
 
 // create makes a job, opens it, and returns the number of its releases.

@@ -205,15 +205,19 @@ func reasonText(r undertonev1.Reason) string {
 // of an answer, by the address that it is from.
 func (s *servers) poll(ctx context.Context, r *undertonev1.PollRequest, check func(out *undertonev1.PollResponse, from string) error) (out *undertonev1.PollResponse, err error) {
 	err = s.call(ctx, time.Duration(r.GetWaitMs())*time.Millisecond+try, func(ctx context.Context, n node) error {
-		out, err = n.Poll(ctx, r)
-		if err == nil && out.GetIndex() < r.GetMinIndex() {
-			err = fmt.Errorf("%w: %s answers from index %d, after %d", ErrUnavailable, n.address, out.GetIndex(), r.GetMinIndex())
-		}
-		if err == nil {
+		if out, err = n.poll(ctx, r); err == nil {
 			err = check(out, n.address)
 		}
 		return err
 	})
+	return out, err
+}
+
+func (n node) poll(ctx context.Context, r *undertonev1.PollRequest) (*undertonev1.PollResponse, error) {
+	out, err := n.Poll(ctx, r)
+	if err == nil && out.GetIndex() < r.GetMinIndex() {
+		err = fmt.Errorf("%w: %s answers from index %d, after %d", ErrUnavailable, n.address, out.GetIndex(), r.GetMinIndex())
+	}
 	return out, err
 }
 

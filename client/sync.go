@@ -16,14 +16,14 @@ import (
 // be sent, takes part in what is open, brings the personal models up to date, and
 // returns what it did. What goes wrong with one job is in its JobSummary.
 //
-// Fails with ErrUnavailable, ErrForbidden, ErrRejected, ErrLedger, ErrTwoHistories,
-// the error of ctx, ErrClosed, or that of a file which cannot be written. The Summary is
-// of what was done until then. To Sync again is safe, whatever happened.
+// Fails with ErrUnavailable, ErrForbidden, ErrRejected, ErrLedger, ErrOtherLedger, a
+// *ForkError, the error of ctx, ErrClosed, or that of a file which cannot be written. The
+// Summary is of what was done until then. To Sync again is safe, whatever happened.
 func (d *Device) Sync(ctx context.Context) (*Summary, error) { return d.sync(ctx, 0) }
 
 // Run keeps syncing until ctx is done, and returns nil then. It waits at the
 // servers for rounds to open, and longer and longer after failures. It returns
-// early for what will not pass: ErrForbidden, ErrTwoHistories, ErrClosed.
+// early for what does not pass by itself: see ForGood.
 func (d *Device) Run(ctx context.Context) error {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval, pauses.RandomizationFactor = time.Second, time.Minute, 0.5
@@ -34,7 +34,7 @@ func (d *Device) Run(ctx context.Context) error {
 			return nil
 		}
 		d.cfg.Report(s)
-		if errors.Is(err, ErrForbidden) || errors.Is(err, ErrTwoHistories) || errors.Is(err, ErrClosed) {
+		if ForGood(err) {
 			return err
 		}
 		// No work announces a job's last release: it is looked for, less and less
@@ -107,7 +107,7 @@ func (d *Device) begin(ctx context.Context) (s *syncing, end func()) {
 
 // run fails where going on makes no sense.
 func (s *syncing) run(wait time.Duration) error {
-	if err := s.record.Load().Ledger.forked(); err != nil {
+	if err := s.rejoin(); err != nil {
 		return err
 	}
 	pending, err := s.outbox.pending()
@@ -131,12 +131,17 @@ func (s *syncing) run(wait time.Duration) error {
 		offered[attemptKey{w.GetJob(), int(w.GetRound()), int(w.GetAttempt())}] = true
 	}
 	for _, k := range pending {
-		if a := s.record.Load().attempt(k); offered[k] && a != nil && a.Outcome == "" {
+		a := s.record.Load().attempt(k)
+		if offered[k] && a != nil && a.Outcome == "" {
 			continue // take delivers it, once its reservation is seen
 		}
 		j := s.job(k.job)
 		j.Round, j.Attempt = k.round, k.attempt
-		j.Err = s.deliver(k, j)
+		if a != nil && a.Outcome == "" && a.Reserved == 0 {
+			j.Err = also(fmt.Errorf("%w: %v ended before it was shown", ErrReservation, k), s.settle(k, Over, 0, j))
+		} else {
+			j.Err = s.deliver(k, j)
+		}
 		switch {
 		case s.ctx.Err() != nil:
 			return context.Cause(s.ctx)
@@ -184,11 +189,11 @@ func (s *syncing) run(wait time.Duration) error {
 // witnessed from then on, durably: nothing is sent before.
 func (s *syncing) look(wait time.Duration) (*undertonev1.PollResponse, error) {
 	before := s.record.Load()
-	seen := before.Ledger
+	witnessed, seen := before.follows(s.cfg.LedgerKey), before.Ledger
 	answer, err := s.servers.poll(s.ctx, &undertonev1.PollRequest{
-		MinIndex: s.index, WaitMs: uint64(wait.Milliseconds()), Known: s.known(), LedgerSize: uint64(before.Ledger.size()),
+		MinIndex: s.index, WaitMs: uint64(wait.Milliseconds()), Known: s.known(), LedgerSize: uint64(witnessed.size()),
 	}, func(out *undertonev1.PollResponse, from string) error {
-		next, err := before.Ledger.follow(out.GetLedger(), s.cfg.LedgerKey, from)
+		next, err := witnessed.follow(out.GetLedger(), s.cfg.LedgerKey, from)
 		if next != nil {
 			seen = next
 		}
@@ -198,9 +203,7 @@ func (s *syncing) look(wait time.Duration) (*undertonev1.PollResponse, error) {
 		s.index = max(s.index, answer.GetIndex())
 	}
 	if seen != before.Ledger {
-		next := before.clone()
-		next.Ledger = seen
-		err = also(err, s.save(next))
+		err = also(err, s.save(before.witness(seen)))
 	}
 	return answer, err
 }

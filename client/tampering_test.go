@@ -24,6 +24,7 @@ type tampering struct {
 	forge func(*testing.T, *service)
 	want  error
 	sync  bool // want is the error of Sync, not of the job
+	forks bool // there are two histories: servers cannot make up for it
 }
 
 func tamperings() []tampering {
@@ -58,51 +59,51 @@ func tamperings() []tampering {
 	return []tampering{
 		// The ledger.
 		{"no ledger", func(_ *testing.T, s *service) { s.Ledger = nil },
-			client.ErrLedger, true},
+			client.ErrLedger, true, false},
 		{"a flipped bit in the signature", shown(func(l *undertonev1.Ledger) {
 			digit := &l.GetCheckpoint()[len(l.GetCheckpoint())-8] // of base64, another of which it becomes
 			*digit = map[bool]byte{true: 'B', false: 'A'}[*digit == 'A']
 		}),
-			client.ErrLedger, true},
+			client.ErrLedger, true, false},
 		{"a flipped bit in the size", shown(func(l *undertonev1.Ledger) {
 			c := l.GetCheckpoint()
 			c[strings.IndexByte(string(c), '\n')+1] ^= 1
-		}), client.ErrLedger, true},
+		}), client.ErrLedger, true, false},
 		{"a flipped bit in the root", shown(func(l *undertonev1.Ledger) { l.GetCheckpoint()[len("test.example/ledger\n5\n")+9] ^= 1 }),
-			client.ErrLedger, true},
+			client.ErrLedger, true, false},
 		{"a note that is too large", shown(func(l *undertonev1.Ledger) { l.Checkpoint = append(l.Checkpoint, make([]byte, 1<<16)...) }),
-			client.ErrLedger, true},
+			client.ErrLedger, true, false},
 		{"a proof that is too long", shown(func(l *undertonev1.Ledger) { l.Consistency = slices.Repeat(l.Consistency, 200) }),
-			client.ErrLedger, true},
+			client.ErrLedger, true, false},
 		{"a hash of another length", shown(func(l *undertonev1.Ledger) { l.Consistency[0] = l.Consistency[0][1:] }),
-			client.ErrLedger, true},
+			client.ErrLedger, true, false},
 		{"signed with another key", func(t *testing.T, s *service) {
 			other := must(contract.NewLedger())(t)
 			for _, record := range s.Ledger.Records()[1:] {
 				other.Append(must(ledger.Decode(record))(t), 0)
 			}
 			s.Ledger = other
-		}, client.ErrLedger, true},
+		}, client.ErrLedger, true, false},
 		{"rotated without the old key", rotated(false),
-			client.ErrLedger, true},
+			client.ErrLedger, true, false},
 		{"rotated, and the second rotation not endorsed", rotated(true, false),
-			client.ErrLedger, true},
+			client.ErrLedger, true, false},
 		{"a rotation that is none", func(t *testing.T, s *service) {
 			rotated(true)(t, s)
 			shown(func(l *undertonev1.Ledger) { l.Rotations[0] = s.Ledger.Records()[0] })(t, s)
-		}, client.ErrLedger, true},
+		}, client.ErrLedger, true, false},
 		{"truncated", func(t *testing.T, s *service) {
 			short := must(s.Ledger.First(s.Ledger.Size() - 2))(t)
 			s.answers(func(out *undertonev1.PollResponse) { out.Ledger = must(short.Show(0))(t) })
-		}, client.ErrBackwards, true},
+		}, client.ErrBackwards, true, false},
 		{"an old checkpoint again", func(t *testing.T, s *service) {
 			old := must(s.Ledger.Show(0))(t)
 			s.answers(func(out *undertonev1.PollResponse) { out.Ledger = old })
-		}, client.ErrReservation, false},
+		}, client.ErrReservation, false, false},
 		{"truncated, and grown again", func(t *testing.T, s *service) {
 			s.Ledger = must(s.Ledger.First(s.Ledger.Size() - 1))(t)
 			s.Ledger.Append(&ledger.Failed{Job: "taste", Round: 1, Attempt: 1, Why: "another reason"}, 0)
-		}, client.ErrTwoHistories, true},
+		}, client.ErrTwoHistories, true, true},
 		{"a record changed", func(t *testing.T, s *service) {
 			records := s.Ledger.Records()
 			s.Ledger = must(s.Ledger.First(2))(t)
@@ -110,56 +111,56 @@ func tamperings() []tampering {
 			c.Charge--
 			s.Ledger.Append(c, 0)
 			s.Ledger.Append(must(ledger.Decode(records[3]))(t), 0)
-		}, client.ErrTwoHistories, true},
+		}, client.ErrTwoHistories, true, true},
 		{"a record dropped", func(t *testing.T, s *service) {
 			records := s.Ledger.Records()
 			s.Ledger = must(s.Ledger.First(2))(t)
 			s.Ledger.Append(must(ledger.Decode(records[3]))(t), 0)
-		}, client.ErrTwoHistories, true},
+		}, client.ErrTwoHistories, true, true},
 		{"a flipped bit in the proof", shown(func(l *undertonev1.Ledger) { flip(l.GetConsistency()[0]) }),
-			client.ErrTwoHistories, true},
+			client.ErrTwoHistories, true, false},
 		{"a proof left out", shown(func(l *undertonev1.Ledger) { l.Consistency = nil }),
-			client.ErrTwoHistories, true},
+			client.ErrTwoHistories, true, false},
 
 		// The reservation.
 		{"no reservation", work(func(w *undertonev1.Work) { w.Reservation = nil }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"a flipped bit in the reservation", work(func(w *undertonev1.Work) { flip(w.GetReservation().GetRecord()) }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"a flipped bit in its proof", work(func(w *undertonev1.Work) { flip(w.GetReservation().GetProof()[0]) }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"a reservation that is malformed", work(func(w *undertonev1.Work) { w.Reservation.Proof[0] = nil }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"a reservation out of the ledger", work(func(w *undertonev1.Work) { w.Reservation.Index = 1 << 63 }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"another kind of record", func(t *testing.T, s *service) {
 			s.answers(func(out *undertonev1.PollResponse) {
 				out.Work[0].Reservation = must(s.Ledger.Reservation(1))(t)
 			})
-		}, client.ErrReservation, false},
+		}, client.ErrReservation, false, false},
 		{"the reservation of the attempt before", func(t *testing.T, s *service) {
 			s.answers(func(out *undertonev1.PollResponse) {
 				out.Work[0].Reservation = must(s.Ledger.Reservation(2))(t)
 			})
-		}, client.ErrReservation, false},
+		}, client.ErrReservation, false, false},
 		{"of another job", charged(func(c *ledger.AttemptCharged) { c.Job = "weather" }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"of another round", charged(func(c *ledger.AttemptCharged) { c.Round = 2 }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"of another specification", charged(func(c *ledger.AttemptCharged) { c.Specification[0] ^= 1 }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"of another state", charged(func(c *ledger.AttemptCharged) { c.State[0] ^= 1 }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"an understated charge", charged(func(c *ledger.AttemptCharged) { c.Charge-- }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"an overstated charge", charged(func(c *ledger.AttemptCharged) { c.Charge++ }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"spending understated", charged(func(c *ledger.AttemptCharged) { c.Spent-- }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"spending refunded", charged(func(c *ledger.AttemptCharged) { c.Spent -= c.Charge }),
-			client.ErrReservation, false},
+			client.ErrReservation, false, false},
 		{"spending beyond the budget", charged(func(c *ledger.AttemptCharged) { c.Spent = 1e15 + 1 }),
-			client.ErrBudget, false},
+			client.ErrBudget, false, false},
 	}
 }
 
@@ -176,18 +177,25 @@ func TestTampering(t *testing.T) {
 
 What servers can do to the ledger that a device is shown, and what the device says. Each
 row is applied by code to a real exchange (` + "`go test ./client -run TestTampering`, and `-update`" + `
-writes this page); addresses and digests are left out. ErrTwoHistories as the error of a
-Sync is for good. What the others are about is asked for again, and until it verifies
-nothing is drawn, charged or sent.
+writes this page); addresses and digests are left out. What an error is about is asked for
+again, and until it verifies nothing is drawn, charged or sent. The last column is what
+becomes of it once servers show the honest history again: after ErrTwoHistories they have to
+show one ledger that extends both of the checkpoints that were signed, and where there are
+two histories nobody can.
 
-| | tampering | error | message |
-|---|---|---|---|
+| | tampering | error | message | and then |
+|---|---|---|---|---|
 `)
 	all, done := tamperings(), 0
 	for i, c := range all {
 		t.Run(c.name, func(t *testing.T) {
 			done++
-			fmt.Fprintf(&page, "| %d | %s | %s | %s |\n", i+1, c.name, c.errorName(t), plain(c.catch(t)))
+			err, later := c.catch(t)
+			then := "goes on"
+			if later != nil {
+				then = plain(later)
+			}
+			fmt.Fprintf(&page, "| %d | %s | %s | %s | %s |\n", i+1, c.name, c.errorName(t), plain(err), then)
 		})
 	}
 	page.WriteString(`
@@ -232,8 +240,8 @@ func plain(err error) string {
 	return short.ReplaceAllString(address.ReplaceAllString(fmt.Sprint(err), "node-1:7300"), "...")
 }
 
-// catch returns what the device says.
-func (c *tampering) catch(t *testing.T) error {
+// catch returns what the device says, and what once the servers are honest again.
+func (c *tampering) catch(t *testing.T) (err, later error) {
 	t.Helper()
 	s := newService(t, 1)
 	s.Create(parameters(), terms("taste"))
@@ -263,15 +271,18 @@ func (c *tampering) catch(t *testing.T) error {
 		t.Errorf("%+v, and was %+v; %d contributions", after, before, len(s.Arrived))
 	}
 
-	// What is not for good is over once the servers are honest again.
 	s.answers(nil)
 	s.reserves(nil)
 	s.Ledger = honest
 	s.Begin("taste")
-	if got, later := d.Sync(t.Context()); c.want != client.ErrTwoHistories {
-		want(t, got.Jobs[0], client.Contributed)
-	} else if !errors.Is(later, c.want) || len(s.Arrived) != 1 {
-		t.Errorf("%v, %d contributions", later, len(s.Arrived))
+	got, later = d.Sync(t.Context())
+	switch now := must(d.Status())(t).Ledger; {
+	case !c.forks:
+		if want(t, got.Jobs[0], client.Contributed); later != nil || now.Fork != nil {
+			t.Errorf("%v, %+v", later, now)
+		}
+	case !errors.Is(later, client.ErrTwoHistories) || !client.ForGood(later) || len(s.Arrived) != 1 || now.Fork == nil:
+		t.Errorf("%v, %d contributions, %+v", later, len(s.Arrived), now)
 	}
-	return err
+	return err, later
 }

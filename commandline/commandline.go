@@ -59,6 +59,9 @@ func Run(root *cobra.Command, args []string, stderr io.Writer) (status int) {
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd) })
 	root.CompletionOptions.DisableDefaultCmd = true // Own has one
 	prepareGroups(root)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		quoteless(root)
+	}
 
 	err := root.ExecuteContext(ctx)
 	if err == nil {
@@ -81,6 +84,17 @@ func prepareGroups(cmd *cobra.Command) {
 	}
 	for _, sub := range cmd.Commands() {
 		prepareGroups(sub)
+	}
+}
+
+// quoteless has flags described without the quotes around the name of their value, which
+// help leaves out and what completes a shell's line does not.
+func quoteless(cmd *cobra.Command) {
+	each := func(f *pflag.Flag) { _, f.Usage = pflag.UnquoteUsage(f) }
+	cmd.Flags().VisitAll(each)
+	cmd.PersistentFlags().VisitAll(each)
+	for _, sub := range cmd.Commands() {
+		quoteless(sub)
 	}
 }
 

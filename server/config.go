@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/undertone-fl/undertone/proto/identity"
+	"github.com/undertone-fl/undertone/server/notary"
 )
 
 // Config of a node; the zero value of a field is its default. The JSON names
@@ -19,14 +22,15 @@ type Config struct {
 	API       string `json:"api"`        // listen address for clients, operators, auditors: ":7300"
 	Node      string `json:"node"`       // listen address for other nodes: ":7301"
 	HTTP      string `json:"http"`       // listen address of /livez, /readyz, /metrics: "127.0.0.1:7302"; "off"
-	Pages     string `json:"pages"`      // listen address of the web pages: ":7303"; "off"
+	Pages     string `json:"pages"`      // listen address of the web pages: "127.0.0.1:7303"; "off"
 	Advertise string `json:"advertise"`  // host:port where other nodes reach Node
 	APIHost   string `json:"api_host"`   // host:port where clients reach API, for others to be told
 	PagesHost string `json:"pages_host"` // host:port where browsers reach Pages, for links
 
 	Identity identity.Files `json:"identity"`
 	// LedgerKeys are files of secret keys of the cluster's ledger, see notary.LoadKeys:
-	// the same on every node. With the first a new cluster begins its ledger.
+	// the same on every node; ledger.key beside the certificate, if it is there. With
+	// the first a new cluster begins its ledger.
 	LedgerKeys []string `json:"ledger_keys"`
 
 	Expect  int      `json:"bootstrap_expect"` // form a new cluster of so many nodes; 0: join one
@@ -60,7 +64,7 @@ const (
 	defaultAPI         = ":7300"
 	defaultNode        = ":7301"
 	defaultHTTP        = "127.0.0.1:7302"
-	defaultPages       = ":7303"
+	defaultPages       = "127.0.0.1:7303"
 	defaultClientRate  = 100
 	defaultClientBurst = 200
 	defaultInflight    = 256 << 20
@@ -109,6 +113,9 @@ func (c *Config) complete() error {
 	case c.Inflight < leastInflight:
 		return wrong("inflight_bytes", "%d is below %d", c.Inflight, leastInflight)
 	}
+	if beside := c.besideCertificate(); len(c.LedgerKeys) == 0 && isThere(beside) {
+		c.LedgerKeys = []string{beside}
+	}
 	addresses := []struct{ field, address string }{{"api", c.API}, {"node", c.Node}}
 	if c.HTTP != Off {
 		addresses = append(addresses, struct{ field, address string }{"http", c.HTTP})
@@ -134,6 +141,16 @@ func (c *Config) complete() error {
 		}
 	}
 	return nil
+}
+
+// besideCertificate is where the ledger's key is, unless LedgerKeys say otherwise.
+func (c *Config) besideCertificate() string {
+	return filepath.Join(filepath.Dir(c.Identity.Certificate), notary.SecretFile)
+}
+
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // nameAfter takes the name that the certificate gives.

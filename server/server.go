@@ -27,6 +27,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -90,7 +92,10 @@ func New(c Config) (_ *Server, err error) {
 		return nil, err
 	}
 	keys, err := notary.LoadKeys(c.LedgerKeys)
-	if err != nil {
+	switch {
+	case errors.Is(err, notary.ErrNoFile):
+		return nil, &ConfigError{"ledger_keys", fmt.Sprintf("%v: put it at %s", err, c.besideCertificate())}
+	case err != nil:
 		return nil, &ConfigError{"ledger_keys", err.Error()}
 	}
 	most, err := connections(openFiles())
@@ -194,6 +199,7 @@ func (s *Server) assemble(n replica) {
 	s.driver = driver.New(n, s.board, driver.Config{
 		Logger: s.log, Metrics: s.metrics, Tracer: tracer,
 		Ledger: driver.Ledger{Origin: first.Origin, Key: first.Public},
+		Signs:  s.signs,
 	})
 	var options []grpc.ServerOption
 	if c.Traces != "" {
@@ -208,7 +214,7 @@ func (s *Server) assemble(n replica) {
 		}
 		s.pages = pages.New(pages.Config{
 			Name: c.Name, Host: host, Bearer: s.bearer,
-			Node: n, Board: s.board, Ledger: s.notary, Stats: s.node.Stats, NotReady: s.NotReady,
+			Node: n, Board: s.board, Ledger: s.notary, Stats: s.node.Stats, NotReady: s.NotReady, Older: s.node.Older,
 			Disk:     func() (int64, error) { return diskUsed(c.Dir) },
 			Panicked: s.metrics.Panics.Inc,
 			Logger:   s.log,
@@ -296,6 +302,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var inner errgroup.Group // the parts that follow the node
 	inner.Go(func() error { s.board.Run(running); return nil })
 	inner.Go(func() error { s.driver.Run(running); return nil })
+	inner.Go(func() error { s.tell(running); return nil })
 
 	outer, failed := errgroup.WithContext(ctx)
 	outer.Go(func() error { return s.service.Serve(s.api) })
@@ -371,6 +378,53 @@ func (s *Server) ownNotReady() []string {
 		return []string{"server: stopping"}
 	case !s.assembled.Load(): // others ask as soon as the node is open
 		return []string{"server: starting"}
+	case s.waitsForUpgrades() != nil:
+		return nil // as ready as the release that the others run
 	}
 	return s.notary.NotReady()
+}
+
+// signs says why the node cannot sign the ledger.
+func (s *Server) signs() error {
+	_, err := s.notary.Head()
+	return err
+}
+
+// waitsForUpgrades names the members for whose sake there is no ledger yet, nil if there
+// is one, or nobody stands in its way. In the middle of a rolling upgrade that is how it
+// has to be: a node that were not ready for it would keep the next one from its turn.
+func (s *Server) waitsForUpgrades() []string {
+	if errors.Is(s.signs(), notary.ErrNoLedger) {
+		return s.node.Older()
+	}
+	return nil
+}
+
+// tellPause is how often a node looks whether there is something to tell of itself.
+const tellPause = time.Second
+
+// tell logs, once for each change, what the node is not ready for, and whom its ledger
+// waits for.
+func (s *Server) tell(ctx context.Context) {
+	tick := time.NewTicker(tellPause)
+	defer tick.Stop()
+	var notReady, older []string
+	for first := true; !s.stopping.Load(); first = false {
+		if now := s.NotReady(); first || !slices.Equal(now, notReady) {
+			if notReady = now; len(now) == 0 {
+				s.log.Info("ready")
+			} else {
+				s.log.Warn("not ready", "why", strings.Join(now, "; "))
+			}
+		}
+		if now := s.waitsForUpgrades(); !slices.Equal(now, older) {
+			if older = now; len(now) > 0 {
+				s.log.Info("there is no ledger until all members read one: upgrade them", "older", strings.Join(now, ", "))
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
 }

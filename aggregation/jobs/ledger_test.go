@@ -85,7 +85,7 @@ func allCharged(t interface{ Fatal(...any) }, s *rounds.Spec) *ledger.Bundle {
 	var log ledger.Log
 	signer, public := ledgerKey(t)
 	raw := Encode(s)
-	spec, state := ledger.Digest(sha256.Sum256(raw)), ledger.Digest{}
+	spec, state := ledger.Digest(sha256.Sum256(raw)), ledger.Digest{1}
 	log.Append(&ledger.Begun{Origin: signer.Name(), Key: public, Format: ledger.Format}, 1)
 	log.Append(&ledger.JobCreated{Job: s.Job, Specification: spec, State: state, Budget: s.Budget}, 1)
 	var spent accounting.NanoRho

@@ -1,6 +1,7 @@
 package rounds
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -35,13 +36,24 @@ func Backup(s *Snapshot) (*Snapshot, error) {
 // snapshot nobody here can know: a job of which that may be wants a person's
 // decision. The ledger goes on with a record that says so, of the time at, in
 // milliseconds since 1970.
-func Anew(s *Snapshot, at int64) (*Snapshot, error) {
+//
+// Whoever saw more of the ledger than the snapshot has takes what goes on for a second
+// history, and is right. With another, the ledger is left behind, and that one begins
+// instead, with the whole history of the jobs but for measurements: nobody can take it for
+// the same, nor for one that extends it. Fails if it is of the same origin.
+func Anew(s *Snapshot, at int64, another *BeginLedger) (*Snapshot, error) {
 	m, err := Restore(s)
 	if err != nil {
 		return nil, err
 	}
 	if m.era == maxEra {
 		return nil, fmt.Errorf("rounds: restored %d times, and no more", maxEra)
+	}
+	if another != nil {
+		if m.ledger != nil && m.origin == another.Origin {
+			return nil, fmt.Errorf("rounds: %w than %.64q", ErrSameOrigin, m.origin)
+		}
+		m.ledger = nil
 	}
 	m.era++
 	m.at = at
@@ -51,8 +63,17 @@ func Anew(s *Snapshot, at int64) (*Snapshot, error) {
 		j.era = m.era
 		j.runs, j.until = false, 0
 	}
+	if another != nil {
+		if refusal := m.beginLedger(*another); refusal != nil {
+			return nil, fmt.Errorf("rounds: %w", refusal)
+		}
+	}
 	return m.Snapshot(), nil
 }
+
+// ErrSameOrigin says that a ledger has the name of the one that it is to take the place
+// of: there would be two histories.
+var ErrSameOrigin = errors.New("the new ledger needs another origin")
 
 // abandon fails every open attempt and forgets what it had collected.
 func (m *Machine) abandon(why string) {

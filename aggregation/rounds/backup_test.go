@@ -18,7 +18,7 @@ func TestAnew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, err = rounds.Anew(kept, 0); err != nil {
+		if s, err = rounds.Anew(kept, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		m, err := rounds.Restore(s)

@@ -43,6 +43,7 @@
 //	CloseRound             NotOpen, or AlreadyReleased
 //	ReleaseRound           AlreadyReleased
 //	FailRound              NotOpen
-//	BeginLedger, RotateKey no error
+//	BeginLedger            no error
+//	RotateKey              no error, until there is a later key
 //	RecordCanary           no error, until there is a later measurement
 package rounds

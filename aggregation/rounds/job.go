@@ -35,6 +35,7 @@ type job struct {
 	attempts []Attempt
 	era      int                   // the machine's
 	canary   ledger.CanaryMeasured // the last one on record, without its stamp
+	measured int                   // how many are
 
 	// Of the open attempt. Once it is closed, sum never changes: it is dropped,
 	// not used again, and so may be shared.

@@ -1,6 +1,7 @@
 package rounds
 
 import (
+	"slices"
 	"unicode/utf8"
 
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -22,7 +23,8 @@ type BeginLedger struct {
 }
 
 // RotateKey hands the ledger on to another key. It is refused unless the key that signs
-// now endorsed it (ledger.Endorse). To the key that is there already it is no error.
+// now endorsed it (ledger.Endorse), and for a key that signed before. To the key that is
+// there already it is no error.
 type RotateKey struct {
 	Key, Endorsement string
 }
@@ -66,10 +68,19 @@ func (m *Machine) beginLedger(c BeginLedger) *Refusal {
 	case m.ledger != nil:
 		return nil
 	}
-	m.ledger, m.origin, m.key = new(ledger.Log), c.Origin, c.Key
-	m.record(&ledger.Begun{Origin: c.Origin, Key: c.Key, Format: ledger.Format})
+	m.ledger, m.origin, m.keys = new(ledger.Log), c.Origin, []string{c.Key}
+	before := m.history()
+	m.record(&ledger.Begun{Origin: c.Origin, Key: c.Key, Format: ledger.Format, History: int64(len(before))})
+	for _, e := range before {
+		m.record(e)
+	}
+	return nil
+}
+
+// history is what a ledger says first that begins now, of what there was before.
+func (m *Machine) history() (all []ledger.Entry) {
 	if m.era > 0 {
-		m.record(&ledger.Restored{Era: m.era})
+		all = append(all, &ledger.Restored{Era: m.era})
 	}
 	for _, name := range m.Jobs() {
 		j := m.jobs[name]
@@ -77,23 +88,28 @@ func (m *Machine) beginLedger(c BeginLedger) *Refusal {
 		if j.released == 0 {
 			first = j.latest.Digest
 		}
-		for e := range j.history(first) {
-			m.record(e)
-		}
+		all = slices.AppendSeq(all, j.history(first))
 	}
-	return nil
+	return all
 }
+
+// key is the one that signs the ledger's checkpoints now, public.
+func (m *Machine) key() string { return m.keys[len(m.keys)-1] }
 
 func (m *Machine) rotateKey(c RotateKey) *Refusal {
 	switch {
 	case m.ledger == nil:
 		return refuse(Malformed, "there is no ledger")
-	case c.Key == m.key:
+	case c.Key == m.key():
 		return nil
 	case !m.endorsed(c.Key, c.Endorsement):
 		return refuse(Malformed, "key %.64q is not endorsed by the ledger's", c.Key)
+	case slices.Contains(m.keys, c.Key):
+		return refuse(Malformed, "key %.64q was the ledger's before: what it endorsed then would be good again", c.Key)
+	case len(m.keys) > MaxRotations:
+		return refuse(TooMany, "the ledger's key was rotated %d times, and no more", MaxRotations)
 	}
-	m.key = c.Key
+	m.keys = append(m.keys, c.Key)
 	m.record(&ledger.KeyRotated{Key: c.Key, Endorsement: c.Endorsement})
 	return nil
 }
@@ -111,14 +127,20 @@ func (m *Machine) recordCanary(c RecordCanary) *Refusal {
 		return refuse(Malformed, "%v", measured.Check())
 	case j.canary == measured:
 		return nil
+	case j.measured == MaxMeasurements:
+		return refuse(TooMany, "%d measurements of %s are on record, and no more", MaxMeasurements, measured.Job)
 	}
-	j.canary = measured
+	j.canary, j.measured = measured, j.measured+1
 	m.record(&measured)
 	return nil
 }
 
-// Bounds of what the ledger takes from outside.
+// Bounds of what the ledger takes from outside. It is kept for ever, and read as a whole:
+// nobody may have it grow without spending a job's budget.
 const (
+	MaxMeasurements = 1000 // of a job
+	MaxRotations    = 1000
+
 	maxKey         = 512  // bytes
 	maxEndorsement = 2048 // bytes
 )
@@ -133,7 +155,7 @@ func (m *Machine) endorsed(next, endorsement string) bool {
 	if !validKey(m.origin, next) || len(endorsement) > maxEndorsement || !utf8.ValidString(endorsement) {
 		return false
 	}
-	key, err := ledger.ParseKey(m.key)
+	key, err := ledger.ParseKey(m.key())
 	if err != nil {
 		return false
 	}

@@ -21,6 +21,11 @@ const origin = "rounds.example"
 
 // ledgerKey is a key pair of the ledger's that follows from its number.
 func ledgerKey(t interface{ Fatal(...any) }, number byte) (signer note.Signer, public string) {
+	return keyOf(t, origin, number)
+}
+
+// keyOf is the number-th key of a ledger of that name.
+func keyOf(t interface{ Fatal(...any) }, origin string, number byte) (signer note.Signer, public string) {
 	secret, public, err := note.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{number}, 64)), origin)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +67,7 @@ func rotation(t interface{ Fatal(...any) }, from, to byte) rounds.RotateKey {
 func measured(job string) rounds.RecordCanary {
 	return rounds.RecordCanary{Measured: ledger.CanaryMeasured{
 		Job: job, By: "auditor eve", Claimed: 2_000_000, Lower: 1_900_000, Delta: "1e-06",
-		Confidence: 950_000, Trials: 100_000, Passed: true, Measured: 1_767_225_600_000,
+		Confidence: 950_000, Trials: 100_000, Passed: true, Measured: 1_767_225_600_000, How: "test jobs",
 	}}
 }
 
@@ -78,7 +83,7 @@ func audit(t interface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := ledger.Checkpoint{Origin: origin, Size: log.Size(), Root: root}.Sign(signer)
+	signed, err := ledger.Checkpoint{Origin: signer.Name(), Size: log.Size(), Root: root}.Sign(signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +92,7 @@ func audit(t interface {
 		v, _ := m.Job(name)
 		b.Specifications[ledger.Digest(v.Raw.Digest)] = v.Raw.Bytes
 	}
-	_, first := ledgerKey(t, 0)
+	_, first := keyOf(t, signer.Name(), 0)
 	h, err := ledger.Verify(b, first, seen)
 	if err != nil {
 		t.Fatalf("%v, of\n%s", err, bytes.Join(log.Records(), []byte("\n")))
@@ -206,12 +211,85 @@ func TestLedgerRefuses(t *testing.T) {
 	refused(wrong, rounds.Malformed)
 	apply(t, m, endorsed)
 	refused(rotation(t, 0, 2), rounds.Malformed) // no longer its key
+	refused(rotation(t, 1, 0), rounds.Malformed) // its key before: all that it endorsed is public
 
 	refused(rounds.CloseJob{Job: "games"}, rounds.UnknownJob)
 	apply(t, m, rounds.CloseJob{Job: "films"})
 	refused(rounds.Run{Job: "films"}, rounds.NotRunning)
 	refused(rounds.OpenRound{Job: "films", Round: 1, Attempt: 3}, rounds.NotRunning)
 	refused(rounds.CloseRound{Job: "films", Round: 1, Attempt: 2}, rounds.NotOpen)
+}
+
+// Who may put records there without spending anything does so a bounded number of times.
+func TestLedgerIsBounded(t *testing.T) {
+	m := richMachine(t)
+	apply(t, m, beginLedger(t))
+	full := func(c rounds.Command) {
+		t.Helper()
+		size := m.Ledger().Size()
+		var refusal *rounds.Refusal
+		if _, err := m.Apply(c); !errors.As(err, &refusal) || refusal.Reason != rounds.TooMany || m.Ledger().Size() != size {
+			t.Errorf("one more: %v", err)
+		}
+	}
+	another := func(i int) rounds.RecordCanary {
+		c := measured("films")
+		c.Measured.Trials = uint64(i + 1)
+		return c
+	}
+	for i := range rounds.MaxMeasurements {
+		apply(t, m, another(i))
+	}
+	full(another(rounds.MaxMeasurements))
+	apply(t, m, another(rounds.MaxMeasurements-1)) // again
+	apply(t, m, measured("songs"))
+
+	signer, _ := ledgerKey(t, 0)
+	var last rounds.RotateKey
+	for i := range rounds.MaxRotations + 1 {
+		secret, public, err := ledger.NewKey(origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last.Key = public
+		if last.Endorsement, err = ledger.Endorse(signer, public); err != nil {
+			t.Fatal(err)
+		}
+		if i == rounds.MaxRotations {
+			break
+		}
+		apply(t, m, last)
+		if signer, err = note.NewSigner(secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full(last)
+	audit(t, m, signer, ledger.Checkpoint{})
+	restored, err := rounds.Restore(snapshot(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = restored
+	full(another(rounds.MaxMeasurements))
+	full(last)
+}
+
+// A reason that turns the line around was one before there were ledgers, and is none that
+// a ledger has: it says the rest.
+func TestReasonsAreShown(t *testing.T) {
+	m := rounds.NewMachine()
+	apply(t, m, rounds.CreateJob{Spec: encode(t, honest(newSpec("films", 1, 2, 10, 60))), State: rounds.BlobOf([]byte("U0"))})
+	apply(t, m, rounds.Run{Job: "films"})
+	apply(t, m, rounds.OpenRound{Job: "films", Round: 1, Attempt: 1})
+	apply(t, m, rounds.FailRound{Job: "films", Round: 1, Attempt: 1, Why: "\u202ewhy\u00ad"})
+	apply(t, m, beginLedger(t))
+	record := m.Ledger().Records()[3]
+	if e, err := ledger.Decode(record); err != nil || e.(*ledger.Failed).Why != "?why?" {
+		t.Errorf("%s, %v", record, err)
+	}
+	if _, err := rounds.Restore(snapshot(m)); err != nil {
+		t.Error(err)
+	}
 }
 
 // Who repeats a command is told nothing else, and records nothing twice.
@@ -314,7 +392,7 @@ func TestLedgerIsRestoredFromABackup(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := rounds.Anew(kept, int64(1000*era))
+			s, err := rounds.Anew(kept, int64(1000*era), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -332,6 +410,75 @@ func TestLedgerIsRestoredFromABackup(t *testing.T) {
 			apply(t, m, rounds.OpenRound{Job: "films", Round: 1, Attempt: films.Next})
 		}
 		audit(t, m, signer, seen)
+	}
+}
+
+// anotherLedger is one of another origin.
+func anotherLedger(t interface{ Fatal(...any) }) *rounds.BeginLedger {
+	const name = "another.example"
+	_, public := keyOf(t, name, 0)
+	return &rounds.BeginLedger{Origin: name, Key: public}
+}
+
+// A cluster that is made out of a backup may begin another ledger. It has the history of
+// all jobs, verifies, and goes on; restored again, it extends itself.
+func TestAnotherLedgerAfterABackup(t *testing.T) {
+	for _, recorded := range []bool{true, false} {
+		m := rounds.NewMachine()
+		if recorded {
+			apply(t, m, beginLedger(t))
+		}
+		enrich(t, m)
+		apply(t, m, beginLedger(t))
+		apply(t, m, measured("films"))
+		before := snapshot(m)
+		s, err := rounds.Anew(before, 5000, anotherLedger(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err = rounds.Restore(s); err != nil {
+			t.Fatal(err)
+		}
+		another := anotherLedger(t)
+		signer, _ := keyOf(t, another.Origin, 0)
+		seen := audit(t, m, signer, ledger.Checkpoint{})
+		if second := m.Ledger().Records()[1]; string(second) != `{"record":"restored","time_ms":5000,"era":1}` {
+			t.Errorf("%s", second)
+		}
+		old, err := ledger.Restore(before.Ledger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if root, err := m.Ledger().Root(1); err != nil {
+			t.Fatal(err)
+		} else if was, err := old.Root(1); err != nil || was == root {
+			t.Errorf("it extends the former one: %v", err)
+		}
+		// The nodes' own key is to be the new one's.
+		if _, err := m.Apply(*another); err != nil {
+			t.Error(err)
+		}
+		if _, err := m.Apply(beginLedger(t)); err == nil {
+			t.Error("the former ledger began again")
+		}
+		films, _ := m.Job("films")
+		apply(t, m, rounds.Run{Job: "films"})
+		apply(t, m, rounds.OpenRound{Job: "films", Round: 1, Attempt: films.Next})
+		seen = audit(t, m, signer, seen)
+		if s, err = rounds.Anew(snapshot(m), 6000, nil); err != nil {
+			t.Fatal(err)
+		}
+		if m, err = rounds.Restore(s); err != nil {
+			t.Fatal(err)
+		}
+		audit(t, m, signer, seen)
+
+		if _, err := rounds.Anew(snapshot(m), 7000, another); !errors.Is(err, rounds.ErrSameOrigin) {
+			t.Errorf("a second ledger of the same origin: %v", err)
+		}
+		if _, err := rounds.Anew(snapshot(m), 7000, &rounds.BeginLedger{Origin: "x.example", Key: another.Key}); err == nil {
+			t.Error("it began with the key of another")
+		}
 	}
 }
 

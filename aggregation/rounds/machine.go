@@ -19,7 +19,7 @@ type Machine struct {
 
 	ledger *ledger.Log // nil until it begins
 	origin string      // its name
-	key    string      // that signs its checkpoints, public
+	keys   []string    // all that ever signed its checkpoints, public; the last one does
 
 	// Of the command being applied, here so that nothing is allocated anew.
 	at     int64 // when it was proposed, by somebody's clock: for the ledger alone

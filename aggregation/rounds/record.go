@@ -38,7 +38,8 @@ func (j *job) attemptCharged(a *Attempt, state Digest, spent accounting.NanoRho)
 // attemptEnded is the record of what became of an attempt that is no longer open.
 func (j *job) attemptEnded(a *Attempt) ledger.Entry {
 	if a.Phase == Failed {
-		return &ledger.Failed{Job: j.spec.Job, Round: a.Round, Attempt: a.Attempt, Members: a.Members, Why: a.Why}
+		// Reasons are older than the ledger, and may have what its lines may not.
+		return &ledger.Failed{Job: j.spec.Job, Round: a.Round, Attempt: a.Attempt, Members: a.Members, Why: ledger.OneLine(a.Why)}
 	}
 	r := &j.spec.Releases[a.Round-1]
 	return &ledger.Released{
@@ -116,17 +117,26 @@ func (m *Machine) restoreLedger(records [][]byte) error {
 			return fmt.Errorf("job %s: records are missing", name)
 		}
 	}
-	if c.era != m.era {
+	switch {
+	case c.era != m.era:
 		return fmt.Errorf("of era %d, and the state of %d", c.era, m.era)
+	case m.ledger.Size() <= c.begun.History:
+		return fmt.Errorf("breaks off within its beginning, of %d records", c.begun.History)
 	}
 	return nil
 }
 
 // comparison holds a ledger against the state, record by record.
 type comparison struct {
-	m    *Machine
-	left map[string][]ledger.Entry // of each job's history, once it was created
-	era  int
+	m     *Machine
+	begun ledger.Begun
+	left  map[string][]ledger.Entry // of each job's history, once it was created
+	era   int
+}
+
+// wasThere reports whether the record says what there was before the ledger began.
+func (c *comparison) wasThere() bool {
+	return c.m.ledger.Size() > 0 && c.m.ledger.Size() <= c.begun.History
 }
 
 // expect returns the entry that the state expects where e was read, but for its time;
@@ -136,19 +146,23 @@ func (c *comparison) expect(e ledger.Entry) (ledger.Entry, error) {
 	if _, begun := e.(*ledger.Begun); begun != (m.ledger.Size() == 0) {
 		return nil, errors.New("a ledger begins once, and with its first record")
 	}
+	if c.wasThere() && e.At() != c.begun.Time {
+		return nil, errors.New("the beginning of a ledger has one time")
+	}
 	switch e := e.(type) {
 	case *ledger.Begun:
-		if !validKey(e.Origin, e.Key) || e.Format != ledger.Format {
+		if !validKey(e.Origin, e.Key) || e.Format != ledger.Format || e.History < 0 {
 			return nil, errors.New("no ledger begins so")
 		}
-		m.origin, m.key = e.Origin, e.Key
+		m.origin, m.keys, c.begun = e.Origin, []string{e.Key}, *e
 	case *ledger.KeyRotated:
-		if e.Key == m.key || !m.endorsed(e.Key, e.Endorsement) {
-			return nil, errors.New("the key is not endorsed")
+		if c.wasThere() || slices.Contains(m.keys, e.Key) || !m.endorsed(e.Key, e.Endorsement) || len(m.keys) > MaxRotations {
+			return nil, errors.New("no next key")
 		}
-		m.key = e.Key
+		m.keys = append(m.keys, e.Key)
 	case *ledger.Restored:
-		if e.Era != c.era+1 && m.ledger.Size() > 1 || e.Era <= c.era || e.Era > m.era {
+		late := c.wasThere() && m.ledger.Size() == 1 // the eras before are not on record
+		if e.Era != c.era+1 && !late || c.wasThere() != late || e.Era <= c.era || e.Era > m.era {
 			return nil, fmt.Errorf("era %d, after %d and up to %d", e.Era, c.era, m.era)
 		}
 		c.era = e.Era
@@ -156,14 +170,17 @@ func (c *comparison) expect(e ledger.Entry) (ledger.Entry, error) {
 		j := m.jobs[e.Job]
 		measured := *e
 		measured.Stamp = ledger.Stamp{}
-		if _, created := c.left[e.Job]; !created || j.canary == measured || measured.Check() != nil {
+		if _, created := c.left[e.Job]; !created || c.wasThere() || j.canary == measured || measured.Check() != nil || j.measured == MaxMeasurements {
 			return nil, errors.New("no such measurement is recorded")
 		}
-		j.canary = measured
+		j.canary, j.measured = measured, j.measured+1
 	case *ledger.JobCreated:
 		j := m.jobs[e.Job]
 		if _, twice := c.left[e.Job]; twice || j == nil {
 			return nil, fmt.Errorf("job %.64q is not there, or twice", e.Job)
+		}
+		if e.State == (ledger.Digest{}) && !c.wasThere() {
+			return nil, fmt.Errorf("job %.64q has no state", e.Job)
 		}
 		first := j.latest.Digest
 		if j.released > 0 { // the state does not know any more
@@ -172,6 +189,9 @@ func (c *comparison) expect(e ledger.Entry) (ledger.Entry, error) {
 		c.left[e.Job] = slices.Collect(j.history(first))
 		return c.next(e.Job)
 	case *ledger.AttemptCharged:
+		if e.State == (ledger.Digest{}) && !c.wasThere() {
+			return nil, fmt.Errorf("%v of job %.64q has no state", Attempt{Round: e.Round, Attempt: e.Attempt}, e.Job)
+		}
 		return c.next(e.Job)
 	case *ledger.Released:
 		return c.next(e.Job)

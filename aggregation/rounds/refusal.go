@@ -21,6 +21,7 @@ const (
 	AlreadyReleased                   // the round was released
 	NotStaged                         // a blob's bytes are not all there
 	WrongDigest                       // a blob's bytes have another digest
+	TooMany                           // the ledger has as many records of that kind as it takes
 )
 
 // Refusal is a command that was refused. The state is as before.
@@ -48,6 +49,7 @@ var reasons = [...]string{
 	AlreadyReleased: "already released",
 	NotStaged:       "not staged",
 	WrongDigest:     "wrong digest",
+	TooMany:         "too many",
 }
 
 // String is the reason in words.

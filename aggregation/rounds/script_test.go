@@ -87,7 +87,11 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "ledger":
 		return s.ledger()
 	case "restore-backup":
-		snapshot, err := rounds.Anew(s.m.Snapshot(), s.at)
+		var another *rounds.BeginLedger
+		if d.HasArg("new-ledger") {
+			another = anotherLedger(t)
+		}
+		snapshot, err := rounds.Anew(s.m.Snapshot(), s.at, another)
 		if err != nil {
 			return err.Error()
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/ledger"
 	"pgregory.net/rapid"
 )
 
@@ -126,7 +127,7 @@ func recordedMachine(t interface {
 	enrich(t, m)
 	do(rounds.CloseJob{Job: "songs"})
 	do(measured("books"))
-	s, err := rounds.Anew(snapshot(m), 2000)
+	s, err := rounds.Anew(snapshot(m), 2000, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,11 +176,25 @@ func TestRestoreRefusesLedgers(t *testing.T) {
 		"a format of its own":             {edit("ledger", `"format":1`, `"format":2`), "no ledger begins so"},
 		"an era skipped":                  {edit("restored", `"era":1`, `"era":2`), "era 2, after 0 and up to 1"},
 		"an era missing":                  {func(s *rounds.Snapshot) { s.Era = 2 }, "of era 1, and the state of 2"},
-		"a key nobody endorsed":           {edit("key", `next key`, `next keY`), "the key is not endorsed"},
+		"a key nobody endorsed":           {edit("key", `next key`, `next keY`), "no next key"},
 		"a measurement before its job":    {func(s *rounds.Snapshot) { s.Ledger[1], s.Ledger[12] = s.Ledger[12], s.Ledger[1] }, "record 1"},
 		"a measurement without trials":    {edit("canary", `"trials":100000`, `"trials":0`), "no such measurement"},
-		"the time runs backwards":         {edit("key", `"time_ms":2000`, `"time_ms":1999`), "should be"},
-		"a record in other words":         {edit("closed", `"job":`, `"job": `), "not written as a record is"},
+		"a key that signed before": {func(s *rounds.Snapshot) {
+			back := rotation(t, 1, 0)
+			s.Ledger = append(s.Ledger, ledger.Encode(&ledger.KeyRotated{Stamp: ledger.Stamp{Time: 2000}, Key: back.Key, Endorsement: back.Endorsement}))
+		}, "no next key"},
+		"a beginning without an end": {edit("ledger", `"history":0`, `"history":1000`), "no such measurement is recorded"},
+		"a beginning that is longer": {edit("ledger", `"history":0`, `"history":-1`), "no ledger begins so"},
+		"a first state that is hidden": {func(s *rounds.Snapshot) {
+			known := ledger.Digest(rounds.BlobOf([]byte("U0")).Digest).String()
+			for i, record := range s.Ledger {
+				if bytes.Contains(record, []byte(`"job":"books"`)) {
+					s.Ledger[i] = bytes.ReplaceAll(record, []byte(known), []byte(ledger.Digest{}.String()))
+				}
+			}
+		}, "job \"books\" has no state"},
+		"the time runs backwards": {edit("key", `"time_ms":2000`, `"time_ms":1999`), "should be"},
+		"a record in other words": {edit("closed", `"job":`, `"job": `), "not written as a record is"},
 	} {
 		s := deepCopy(reflect.ValueOf(snapshot(recordedMachine(t)))).Interface().(*rounds.Snapshot)
 		c.spoil(s)

@@ -141,7 +141,7 @@ func wildCommand(t *rapid.T) rounds.Command {
 		number := rapid.SampledFrom([]uint64{0, 1, 999_999, 1_000_000, math.MaxUint64})
 		return rounds.RecordCanary{Measured: ledger.CanaryMeasured{
 			Stamp: ledger.Stamp{Kind: "release", Time: -1}, Job: job, By: text.Draw(t, "by"),
-			Claimed: number.Draw(t, "claimed"), Lower: number.Draw(t, "lower"), Confidence: number.Draw(t, "confidence"), Trials: number.Draw(t, "trials"),
+			How: text.Draw(t, "how"), Claimed: number.Draw(t, "claimed"), Lower: number.Draw(t, "lower"), Upper: number.Draw(t, "upper"), Confidence: number.Draw(t, "confidence"), Trials: number.Draw(t, "trials"),
 			Delta: rapid.SampledFrom([]string{"1e-06", "0.5", "1", "", "NaN", "0x1p-2", "why"}).Draw(t, "delta"),
 		}}
 	case 11:

@@ -50,7 +50,10 @@ func testKey(t testing.TB, number byte) (signer note.Signer, public string) {
 	return signer, public
 }
 
-func newAuthor(t testing.TB) *author {
+func newAuthor(t testing.TB) *author { return newAuthorOf(t, 0) }
+
+// newAuthorOf begins with so many records of what there was before.
+func newAuthorOf(t testing.TB, history int64) *author {
 	a := &author{
 		now:   1_790_000_000_000,
 		specs: make(map[ledger.Digest][]byte),
@@ -58,7 +61,7 @@ func newAuthor(t testing.TB) *author {
 	}
 	a.signer, a.first = testKey(t, 1)
 	a.public = a.first
-	a.append(&ledger.Begun{Origin: origin, Key: a.first, Format: ledger.Format})
+	a.append(&ledger.Begun{Origin: origin, Key: a.first, Format: ledger.Format, History: history})
 	return a
 }
 
@@ -122,6 +125,10 @@ func (a *author) create(s ledger.Specification) {
 	if err != nil {
 		panic(err)
 	}
+	a.createWritten(s, raw)
+}
+
+func (a *author) createWritten(s ledger.Specification, raw []byte) {
 	j := &authorJob{spec: s, digest: sha256.Sum256(raw), state: digestOf("%s 0", s.Job)}
 	a.jobs[s.Job], a.specs[j.digest] = j, raw
 	a.append(&ledger.JobCreated{Job: s.Job, Specification: j.digest, State: j.state, Budget: s.Budget})
@@ -219,8 +226,9 @@ func ordinary(t testing.TB) *author {
 	a.open("films", 1_000_001)
 	a.release("films") // and closes
 	a.append(&ledger.CanaryMeasured{
-		Job: "films", By: "auditor ada", Claimed: 2_000_000, Lower: 1_912_345, Delta: "1e-06",
+		Job: "films", By: "auditor ada", Claimed: 2_000_000, Lower: 1_912_345, Upper: 2_067_890, Delta: "1e-06",
 		Confidence: 950_000, Trials: 100_000, Passed: true, Measured: a.now - 500,
+		How: "test jobs with this job's specification, in one process",
 	})
 	a.open("music", 1_000_001)
 	a.fail("music", "an operator closed the job", 17)

@@ -1,8 +1,11 @@
 package ledger_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"testing"
+	"time"
 
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -10,15 +13,28 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// long is a ledger of so many jobs with so many rounds each.
-func long(t testing.TB, jobs, rounds int) *author {
+// shape of a long ledger, of jobs that servers accept.
+type shape struct{ jobs, rounds int }
+
+// Ledgers of 100,000 records: few long jobs, and many short ones.
+var shapes = []shape{{20, 2500}, {10_000, 5}}
+
+func (s shape) String() string { return fmt.Sprintf("%d jobs of %d rounds", s.jobs, s.rounds) }
+
+// long is a ledger in which each round of all jobs is released at the first attempt.
+func long(t testing.TB, s shape) *author {
 	a := newAuthor(t)
-	names := make([]string, jobs)
+	names := make([]string, s.jobs)
 	for i := range names {
 		names[i] = fmt.Sprintf("job-%d", i)
-		a.create(terms{names[i], rounds, 1, ledger.TrustDistributed, dp.ZeroOut, 4000}.specification())
+		spec := terms{names[i], s.rounds, 1, ledger.TrustDistributed, dp.ZeroOut, 4000}.specification()
+		raw, err := json.Marshal(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.createWritten(spec, raw)
 	}
-	for range rounds {
+	for range s.rounds {
 		for _, name := range names {
 			a.open(name, 1)
 			a.release(name)
@@ -27,15 +43,23 @@ func long(t testing.TB, jobs, rounds int) *author {
 	return a
 }
 
-// BenchmarkVerify verifies ledgers of 100,000 records: few long jobs, and many short ones.
+// BenchmarkVerify reads and verifies the files of long ledgers.
 func BenchmarkVerify(b *testing.B) {
-	for _, c := range []struct{ jobs, rounds int }{{13, 3846}, {10_000, 4}} {
-		a := long(b, c.jobs, c.rounds)
+	for _, s := range shapes {
+		a := long(b, s)
 		bundle := a.bundle(b)
-		b.Run(fmt.Sprintf("%d jobs, %d records", c.jobs, len(bundle.Records)), func(b *testing.B) {
+		file := written(b, bundle)
+		b.Run(fmt.Sprintf("%v, %d records", s, len(bundle.Records)), func(b *testing.B) {
 			b.ReportAllocs()
+			b.ReportMetric(float64(len(file))/(1<<20), "MiB")
 			for b.Loop() {
-				if _, err := ledger.Verify(bundle, a.first, ledger.Checkpoint{}); err != nil {
+				start := time.Now()
+				read, err := read(file)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(time.Since(start).Seconds(), "s/read")
+				if _, err := ledger.Verify(read, a.first, ledger.Checkpoint{}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -43,26 +67,50 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// TestLongLedgers holds that ledgers of 100,000 records are verified; -v tells in which
-// time (see BenchmarkVerify).
+// BenchmarkWriteBundle writes the files of long ledgers.
+func BenchmarkWriteBundle(b *testing.B) {
+	for _, s := range shapes {
+		bundle := long(b, s).bundle(b)
+		b.Run(s.String(), func(b *testing.B) {
+			for b.Loop() {
+				if err := ledger.WriteBundle(io.Discard, bundle); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// TestLongLedgers holds that ledgers of 100,000 records can be written, read and verified;
+// -v tells in which time (see BenchmarkVerify).
 func TestLongLedgers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("100,000 records")
 	}
-	result := testing.Benchmark(func(b *testing.B) {
-		a := long(b, 13, 3846)
-		bundle := a.bundle(b)
-		for b.Loop() {
-			h, err := ledger.Verify(bundle, a.first, ledger.Checkpoint{})
-			if err != nil || h.Checkpoint.Size != 100_023 {
-				b.Fatal(h, err)
+	for _, s := range shapes {
+		t.Run(s.String(), func(t *testing.T) {
+			a := long(t, s)
+			start := time.Now()
+			file := written(t, a.bundle(t))
+			wrote := time.Since(start)
+			start = time.Now()
+			b, err := read(file)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-	})
-	if result.N == 0 {
-		t.Fatal("not verified")
+			opened := time.Since(start)
+			start = time.Now()
+			h, err := ledger.Verify(b, a.first, ledger.Checkpoint{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h.Checkpoint.Size != a.log.Size() || h.Checkpoint.Size < 100_000 || len(h.Jobs) != s.jobs {
+				t.Errorf("%d records, %d jobs", h.Checkpoint.Size, len(h.Jobs))
+			}
+			t.Logf("%d records, %d MiB: written in %.2f s, read in %.2f s, verified in %.2f s", len(b.Records), len(file)>>20,
+				wrote.Seconds(), opened.Seconds(), time.Since(start).Seconds())
+		})
 	}
-	t.Logf("100,023 records are verified in %.2f s", result.T.Seconds()/float64(result.N))
 }
 
 // virtualTree is a tree of equal records, of which any size is at hand at once.

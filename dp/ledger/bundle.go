@@ -140,8 +140,10 @@ func readMember(f *zip.File, most int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s: %v", ErrBundle, f.Name, err)
 	}
 	defer member.Close()
-	// Not allocated at once: the size is what the file claims.
+	// Not all allocated at once: the size is what the file claims.
+	const enough = 1 << 20
 	var b bytes.Buffer
+	b.Grow(int(min(f.UncompressedSize64, enough)) + bytes.MinRead)
 	if n, err := io.Copy(&b, io.LimitReader(member, most+1)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %v", ErrBundle, f.Name, err)
 	} else if n > most {

@@ -8,9 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/accounting"
@@ -50,10 +47,15 @@ type Begun struct {
 	Origin string `json:"origin"` // the log's name: that of its keys, and the first line of its checkpoints
 	Key    string `json:"key"`    // the first key that signs checkpoints, as note.NewVerifier takes it
 	Format int    `json:"format"` // of the records after it
+	// History is how many of the records after it say what there was before, with
+	// its time: the log began when there were jobs, or after backups were taken up.
+	History int64 `json:"history"`
 }
 
 // KeyRotated names the key that signs the checkpoints of every log that has this
-// record. Endorsement is a note by the key before (see Endorse).
+// record: one that never signed before. Endorsement is a note by the key before (see
+// Endorse), which is public and good for ever: if a key could come back, so could every
+// key that it once endorsed.
 type KeyRotated struct {
 	Stamp
 	Key         string `json:"key"`
@@ -62,7 +64,7 @@ type KeyRotated struct {
 
 // JobCreated fixes a job's public parameters: the specification, whose bytes a
 // bundle has beside the records, and the state before the first release: zero where
-// the ledger began after that, and nobody knew any more.
+// the log began after that, and nobody knew any more (Begun.History).
 type JobCreated struct {
 	Stamp
 	Job           string             `json:"job"`
@@ -142,31 +144,29 @@ type Restored struct {
 }
 
 // CanaryMeasured is a measurement that an auditor or an operator put on record: that a
-// job's noise was tested, and a lower bound on the epsilon that it gives away.
+// job's noise was tested, and between which bounds the epsilon is that it gives away.
 type CanaryMeasured struct {
 	Stamp
 	Job        string `json:"job"`
 	By         string `json:"by"` // the certificate's role and name
 	Claimed    uint64 `json:"claimed_micro_epsilon"`
 	Lower      uint64 `json:"lower_micro_epsilon"`
-	Delta      string `json:"delta"`          // as text, at which both hold
-	Confidence uint64 `json:"confidence_ppm"` // of the lower bound, in millionths
+	Upper      uint64 `json:"upper_micro_epsilon"` // 0: none
+	Delta      string `json:"delta"`               // as text, at which they hold
+	Confidence uint64 `json:"confidence_ppm"`      // of each bound, in millionths
 	Trials     uint64 `json:"trials"`
 	Passed     bool   `json:"passed"`      // every test of the measurement
 	Measured   int64  `json:"measured_ms"` // when, in milliseconds since 1970
+	How        string `json:"how"`         // what was measured and by what: a cluster, or a program by itself
 }
 
 // Bounds of what a record has for people to read, in bytes.
 const (
 	maxOrigin = 256
 	maxBy     = 256
+	maxHow    = 256
 	maxWhy    = 1024
 )
-
-// oneLine reports whether s is a line of text: it will be printed.
-func oneLine(s string, most int) bool {
-	return s != "" && len(s) <= most && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
-}
 
 // Check returns an error that wraps ErrEntry if a measurement is none that can be put on
 // record. Whether there is such a job is for others to say.
@@ -175,6 +175,10 @@ func (c *CanaryMeasured) Check() error {
 	switch {
 	case !oneLine(c.By, maxBy):
 		return fmt.Errorf("%w: a measurement by nobody: want one line of 1 to %d bytes", ErrEntry, maxBy)
+	case !oneLine(c.How, maxHow):
+		return fmt.Errorf("%w: a measurement that does not say of what: want one line of 1 to %d bytes", ErrEntry, maxHow)
+	case c.Upper != 0 && c.Upper < c.Lower:
+		return fmt.Errorf("%w: a measurement whose upper bound, %d, is below its lower one, %d", ErrEntry, c.Upper, c.Lower)
 	case err != nil || !(delta > 0 && delta < 1) || len(c.Delta) > 32:
 		return fmt.Errorf("%w: a measurement at delta %.32q", ErrEntry, c.Delta)
 	case c.Confidence == 0 || c.Confidence >= 1_000_000:

@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"sort"
+
 	"github.com/undertone-fl/undertone/dp/accounting"
 )
 
@@ -11,11 +13,20 @@ type History struct {
 	Rotations  int
 	Began      int64 // milliseconds since 1970
 	Last       int64
+	Before     int64   // records after the first that say what there was before the ledger began
 	Jobs       []*Job  // in the order of their creation
 	Restored   []int64 // indices of records after which a backup was taken up
-	// Spent on all jobs together: what a user who took part in every one of them has
-	// spent, under the adjacency that each charge is for.
-	Spent accounting.NanoRho
+
+	times []int64 // of the records; they never go back
+}
+
+// DatedAfter returns how many records, all at the end, are dated after a time in
+// milliseconds since 1970. A time is the word of one server's clock, and later records
+// cannot have an earlier one: where some are dated after the reader's own now, one clock
+// was ahead, and the times from the first of them on say nothing but the order.
+func (h *History) DatedAfter(at int64) int {
+	first := sort.Search(len(h.times), func(i int) bool { return h.times[i] > at })
+	return len(h.times) - first
 }
 
 // Job is one job's history.

@@ -52,34 +52,33 @@ func Endorse(s note.Signer, next string) (string, error) {
 	return string(signed), err
 }
 
-// CheckEndorsement checks that key hands on to next, and returns next. Fails with
-// ErrSignature.
+// CheckEndorsement checks that key hands on to next, and returns next. That next was no
+// key before is for whoever knows those. Fails with ErrSignature.
 func CheckEndorsement(key note.Verifier, next, signed string) (note.Verifier, error) {
 	n, err := note.Open([]byte(signed), note.VerifierList(key))
 	if err != nil || n.Text != endorsement(key.Name(), next) {
 		return nil, fmt.Errorf("%w: the next key has no endorsement by the one before", ErrSignature)
 	}
-	v, err := note.NewVerifier(next)
-	if err != nil || v.Name() != key.Name() {
-		return nil, fmt.Errorf("%w: the next key is no key of %s", ErrSignature, key.Name())
+	if CheckKey(key.Name(), next) != nil {
+		return nil, fmt.Errorf("%w: the next key is no key of %.64q, as records have it", ErrSignature, key.Name())
 	}
-	return v, nil
+	return note.NewVerifier(next)
 }
 
 // ParseKey reads a public key: one line of text, as NewKey and key files have it.
 func ParseKey(text string) (note.Verifier, error) {
-	v, err := note.NewVerifier(strings.TrimSpace(text))
+	key, err := parseKey(text)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: no public key: %w", err)
+		return nil, err
 	}
-	return v, nil
+	return key.Verifier, nil
 }
 
 // CheckKey checks that text is a public key of a log, written as its records have it:
 // one key has one text.
 func CheckKey(origin, text string) error {
 	key, err := parseKey(text)
-	if err == nil && (key.text != text || key.Name() != origin || !oneLine(origin, maxOrigin)) {
+	if err == nil && (key.text != text || key.Name() != origin) {
 		err = fmt.Errorf("ledger: no public key of %.64q, as records have it", origin)
 	}
 	return err
@@ -87,9 +86,12 @@ func CheckKey(origin, text string) error {
 
 // parseKey is ParseKey, with the one text of the key.
 func parseKey(text string) (publicKey, error) {
-	v, err := ParseKey(text)
+	v, err := note.NewVerifier(strings.TrimSpace(text))
 	if err != nil {
-		return publicKey{}, err
+		return publicKey{}, fmt.Errorf("ledger: no public key: %w", err)
+	}
+	if !oneLine(v.Name(), maxOrigin) {
+		return publicKey{}, fmt.Errorf("ledger: no public key: %.64q is no name of a log", v.Name())
 	}
 	_, encoded, _ := strings.Cut(strings.TrimSpace(text)[len(v.Name())+1:], "+")
 	bits, err := base64.StdEncoding.DecodeString(encoded)
@@ -102,21 +104,42 @@ func parseKey(text string) (publicKey, error) {
 
 // FollowKeys goes from a key that is trusted along the rotations of a log, in order, to
 // the key that signs now. Rotations before the trusted key's are passed over. Fails with
-// ErrSignature where one after it is not endorsed by the key before.
-func FollowKeys(trusted string, rotations []*KeyRotated) (note.Verifier, error) {
-	key, err := ParseKey(trusted)
+// ErrSignature where one after it is not endorsed by the key before, or where a key comes
+// again: one of the log's, or one of former, which whoever followed it before knows to
+// have signed before the trusted one.
+func FollowKeys(trusted string, rotations []*KeyRotated, former ...string) (note.Verifier, error) {
+	key, err := parseKey(trusted)
 	if err != nil {
 		return nil, err
 	}
-	followed := false
+	signed := keySet(former...)
+	signed[key.text] = true
+	next, followed := key.Verifier, false
 	for _, r := range rotations {
-		next, err := CheckEndorsement(key, r.Key, r.Endorsement)
+		v, err := CheckEndorsement(next, r.Key, r.Endorsement)
 		switch {
+		case err == nil && signed[r.Key]:
+			return nil, errKeyAgain
 		case err == nil:
-			key, followed = next, true
+			next, followed = v, true
 		case followed:
 			return nil, err
 		}
+		signed[r.Key] = true
 	}
-	return key, nil
+	return next, nil
+}
+
+// errKeyAgain says that a log goes back to a key of its own.
+var errKeyAgain = fmt.Errorf("%w: the next key signed before, and what it endorsed then would be good again", ErrSignature)
+
+// keySet is a set of keys by their one text; what is no key is none of it.
+func keySet(keys ...string) map[string]bool {
+	set := make(map[string]bool, len(keys))
+	for _, text := range keys {
+		if key, err := parseKey(text); err == nil {
+			set[key.text] = true
+		}
+	}
+	return set
 }

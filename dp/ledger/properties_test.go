@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"unicode"
 
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"pgregory.net/rapid"
@@ -209,6 +210,24 @@ func TestKeysAreFollowed(t *testing.T) {
 			t.Errorf("from key %d: %+v, %v", i, h, err)
 		}
 	}
+	// To a key that signed before nobody is led, whichever key is trusted: by what it once
+	// endorsed, the log would go round for ever.
+	a.rotate(t, 1)
+	e, err := ledger.Decode(a.log.Records()[a.log.Size()-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := append(slices.Clone(rotations), e.(*ledger.KeyRotated))
+	round := append(slices.Clone(back), rotations[0])
+	for i, trusted := range keys {
+		_, err := ledger.FollowKeys(trusted, round)
+		if !errors.Is(err, ledger.ErrSignature) {
+			t.Errorf("round, from key %d: %v", i, err)
+		}
+		if _, err = ledger.FollowKeys(trusted, back, keys[:i]...); !errors.Is(err, ledger.ErrSignature) {
+			t.Errorf("back, from key %d: %v", i, err)
+		}
+	}
 	// Without the second rotation, the third leads nowhere.
 	if _, err := ledger.FollowKeys(keys[0], slices.Delete(slices.Clone(rotations), 1, 2)); !errors.Is(err, ledger.ErrSignature) {
 		t.Errorf("a gap: %v", err)
@@ -255,6 +274,31 @@ func ExampleCheckpoint_Text() {
 	// cluster.example
 	// 0
 	// AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+}
+
+// A text of a record shows what it is: controls, separators of lines and format characters
+// are none of it. What Unicode 15 has of them was refused from the first record on.
+func TestTextsAreOneLine(t *testing.T) {
+	for _, fine := range []string{"why", "Überlauf, 予算, ميزانية", "a\u00a0b", ""} {
+		if got := ledger.OneLine(fine); got != fine {
+			t.Errorf("%q becomes %q", fine, got)
+		}
+	}
+	if got := ledger.OneLine("a\x1b\u0085\u2028\u202eb\u200b\ufeff\U000e0041c"); got != "a????b???c" {
+		t.Errorf("%q", got)
+	}
+	if unicode.Version != "15.0.0" {
+		t.Skip("Unicode " + unicode.Version)
+	}
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		hidden := unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+		if shown := ledger.OneLine(string(r)) == string(r); shown == hidden {
+			t.Errorf("%U is shown: %v", r, shown)
+		}
+	}
+	if _, err := ledger.ParseKey("a\u202eb+00000000+AAAA"); err == nil {
+		t.Error("a key with a name that turns around")
+	}
 }
 
 // A checkpoint that was kept is read whatever key it was signed with; what is none is not.

@@ -17,6 +17,7 @@ type replay struct {
 	specifications map[Digest]specification
 	named          map[Digest]bool // specifications that a job has
 	jobs           map[string]*jobReplay
+	costs          map[Mechanism]cost // rounds and jobs are much alike
 	keys           keyChain
 	index          int64 // of the next record
 	era            int
@@ -29,7 +30,6 @@ type jobReplay struct {
 	*Job
 	state Digest // the latest
 	open  bool
-	costs map[Mechanism]cost // by mechanism: rounds are much alike
 }
 
 type cost struct {
@@ -43,6 +43,7 @@ func newReplay(specifications map[Digest]specification) *replay {
 		specifications: specifications,
 		named:          make(map[Digest]bool),
 		jobs:           make(map[string]*jobReplay),
+		costs:          make(map[Mechanism]cost),
 	}
 }
 
@@ -64,6 +65,7 @@ func (r *replay) next(e Entry) *Fault {
 	}
 	r.index++
 	r.history.Last = e.stamp().Time
+	r.history.times = append(r.history.times, r.history.Last)
 	return nil
 }
 
@@ -76,6 +78,10 @@ func (r *replay) checkPlace(e Entry) error {
 		return errors.New("the ledger does not begin with its name and its key")
 	case r.index > 0 && begins:
 		return errors.New("the ledger begins a second time")
+	case r.wasThere() && at != r.history.Began:
+		return fmt.Errorf("its time is %d, and that of the beginning, which it is part of, %d", at, r.history.Began)
+	case r.wasThere() && !canBeHistory(e):
+		return errors.New("it is part of the beginning, which says what jobs there were, and says something else")
 	case at < r.history.Last:
 		return fmt.Errorf("its time, %d, is before that of the record before, %d", at, r.history.Last)
 	case r.finished != nil && !(closes && closed.Job == r.finished.Name):
@@ -138,14 +144,26 @@ func (r *replay) take(e Entry, job string) error {
 	return fmt.Errorf("%w: no reader of %T", ErrEntry, e)
 }
 
-// wasThere reports whether a record says what there was when the ledger began.
-func (r *replay) wasThere(e Entry) bool { return e.stamp().Time == r.history.Began }
+// wasThere reports whether the record says what there was before the ledger began.
+func (r *replay) wasThere() bool { return r.index > 0 && r.index <= r.history.Before }
+
+// canBeHistory reports whether an entry can be one of those: keys were none's, and a state
+// knows of a job's rounds, not of its measurements.
+func canBeHistory(e Entry) bool {
+	switch e.(type) {
+	case *KeyRotated, *CanaryMeasured:
+		return false
+	}
+	return true
+}
 
 // end is after the last record.
 func (r *replay) end() *Fault {
 	switch {
 	case r.index == 0:
 		return &Fault{-1, "", "there are no records: a ledger begins with its name and its key", ErrHistory}
+	case r.index-1 < r.history.Before:
+		return &Fault{r.index - 1, "", fmt.Sprintf("the ledger breaks off within its beginning, of %d records", r.history.Before), ErrHistory}
 	case r.finished != nil:
 		return &Fault{r.index - 1, r.finished.Name, "the last round is released, and the job is not closed", ErrHistory}
 	}
@@ -166,6 +184,9 @@ func (r *replay) begun(e *Begun) error {
 	if e.Format != Format {
 		return fmt.Errorf("%w: its records have format %d, and this program reads %d", ErrEntry, e.Format, Format)
 	}
+	if e.History < 0 {
+		return fmt.Errorf("%w: it begins with %d records", ErrEntry, e.History)
+	}
 	if CheckKey(e.Origin, e.Key) != nil {
 		return fmt.Errorf("%w: the first key is no key of %.64q", ErrSignature, e.Origin)
 	}
@@ -174,7 +195,7 @@ func (r *replay) begun(e *Begun) error {
 		return err
 	}
 	r.keys = append(r.keys, key)
-	r.history.Began = e.Time
+	r.history.Began, r.history.Before = e.Time, e.History
 	return nil
 }
 
@@ -183,26 +204,27 @@ func (r *replay) keyRotated(e *KeyRotated) error {
 		return err
 	}
 	key, err := parseKey(e.Key)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case key.text != e.Key:
-		return fmt.Errorf("%w: the next key is not written as a key is", ErrSignature)
-	case key.text == r.keys.signer().text:
-		return errors.New("the next key is the one before")
+	}
+	if r.keys.has(key) {
+		return errKeyAgain
 	}
 	r.keys = append(r.keys, key)
 	return nil
 }
 
-// restored begins an era. A ledger that was begun after some has its first one before
-// all jobs.
+// restored begins an era. A ledger that was begun after some says so first of all.
 func (r *replay) restored(e *Restored) error {
 	switch {
 	case r.open > 0:
 		return fmt.Errorf("a backup is taken up, and attempts of %d jobs have not failed", r.open)
-	case e.Era != r.era+1 && !(len(r.jobs) == 0 && e.Era > r.era):
+	case r.wasThere() && r.index > 1:
+		return errors.New("a backup is taken up within the beginning")
+	case e.Era != r.era+1 && !(r.wasThere() && e.Era > r.era):
 		return fmt.Errorf("era %d begins after era %d", e.Era, r.era)
+	case e.Era > maxEra:
+		return fmt.Errorf("era %d begins, and there are %d at most", e.Era, maxEra)
 	}
 	r.era = e.Era
 	r.history.Restored = append(r.history.Restored, r.index)
@@ -220,7 +242,7 @@ func (r *replay) jobCreated(e *JobCreated) error {
 		return fmt.Errorf("%w: its specification, %v: %v", ErrBundle, e.Specification, spec.err)
 	case e.Job != spec.Job:
 		return fmt.Errorf("its specification is of job %.64q", spec.Job)
-	case e.State == (Digest{}) && !r.wasThere(e):
+	case e.State == (Digest{}) && !r.wasThere():
 		return errors.New("it has no state 0")
 	case e.Budget != spec.Budget:
 		return fmt.Errorf("its budget is %d nano-rho, and that of its specification %d", e.Budget, spec.Budget)
@@ -231,7 +253,7 @@ func (r *replay) jobCreated(e *JobCreated) error {
 		State: e.State, End: -1,
 	}
 	r.named[e.Specification] = true
-	r.jobs[e.Job] = &jobReplay{Job: j, state: e.State, costs: make(map[Mechanism]cost)}
+	r.jobs[e.Job] = &jobReplay{Job: j, state: e.State}
 	r.history.Jobs = append(r.history.Jobs, j)
 	return nil
 }
@@ -243,14 +265,16 @@ func (r *replay) charged(j *jobReplay, e *AttemptCharged) error {
 	}
 	release := &spec.Releases[e.Round-1]
 	mechanism := spec.Mechanism(e.Round)
-	recomputed, known := j.costs[mechanism]
+	recomputed, known := r.costs[mechanism]
 	if !known {
-		recomputed.nano, recomputed.ok = mechanism.cost(spec.Parts())
-		j.costs[mechanism] = recomputed
+		recomputed.nano, recomputed.ok = mechanism.cost(spec.Parts()) // which follow from it
+		r.costs[mechanism] = recomputed
 	}
 	switch {
 	case e.Specification != j.Digest:
 		return fmt.Errorf("it names specification %v, and the job has %v", e.Specification, j.Digest)
+	case e.State == (Digest{}) && !r.wasThere():
+		return errors.New("it names no state")
 	case e.State != j.state:
 		return fmt.Errorf("it names state %v, and the latest is %v", e.State, j.state)
 	case e.Charge != release.Charge:
@@ -264,11 +288,7 @@ func (r *replay) charged(j *jobReplay, e *AttemptCharged) error {
 	case e.Spent != j.Spent+e.Charge:
 		return fmt.Errorf("it says that %d nano-rho are spent, and it is %d", e.Spent, j.Spent+e.Charge)
 	}
-	all, err := r.history.Spent.Add(e.Charge)
-	if err != nil {
-		return errors.New("all jobs together have spent more than can be counted")
-	}
-	r.history.Spent, j.Spent = all, e.Spent
+	j.Spent = e.Spent
 	j.Attempts = append(j.Attempts, Attempt{
 		Round: e.Round, Attempt: e.Attempt, Record: r.index, Opened: e.Time,
 		Charge: e.Charge, Recomputed: recomputed.nano,
@@ -279,8 +299,11 @@ func (r *replay) charged(j *jobReplay, e *AttemptCharged) error {
 	return nil
 }
 
-// eraAttempts is how many attempts' numbers an era has.
-const eraAttempts = 1_000_000
+// Attempts' numbers, by era: all fit 32 bits.
+const (
+	eraAttempts = 1_000_000
+	maxEra      = 2000
+)
 
 // checkNumber holds that an attempt is the one that comes next: at the round after those
 // released, and counted from 1, or from where the era begins. Those from before the
@@ -299,7 +322,7 @@ func (r *replay) checkNumber(j *jobReplay, e *AttemptCharged) error {
 		return fmt.Errorf("attempt %d of round %d is charged, and round %d comes next", e.Attempt, e.Round, j.Released+1)
 	}
 	era := r.era
-	if r.wasThere(e) && e.Attempt > 0 {
+	if r.wasThere() && e.Attempt > 0 {
 		era = min(era, (e.Attempt-1)/eraAttempts)
 		if last != nil {
 			era = max(era, (last.Attempt-1)/eraAttempts)

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/undertone-fl/undertone/dp"
@@ -52,10 +53,14 @@ const (
 	TrustLocal       = "local"
 )
 
-// readSpecification reads a specification: every field once, under its exact name, and
-// no other, and those that the cost of a release depends on within their ranges.
+// readSpecification reads a specification, and refuses what its format refuses
+// (aggregation/rounds/FORMAT.md): every field is there once, under its exact name, and no
+// other, each in its range.
 func readSpecification(b []byte) (*Specification, error) {
-	if !utf8.Valid(b) {
+	switch {
+	case len(b) > maxSpecification:
+		return nil, fmt.Errorf("it has %d bytes, and may have %d", len(b), maxSpecification)
+	case !utf8.Valid(b):
 		return nil, errors.New("it is not UTF-8")
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -146,13 +151,15 @@ func checkObject(d *json.Decoder, t reflect.Type) error {
 	return err
 }
 
-// What a specification may have, as far as arithmetic depends on it.
+// What a specification may have.
 const (
-	maxMembers = 1 << 24
-	maxLength  = 1 << 24
-	maxBound   = 1 << 52
-	minSigma   = 1 << 19 // half a lattice unit: what the theorem on sums of noise wants
-	maxSigma   = 1 << 60
+	maxReleases = 4096
+	maxMembers  = 1 << 24
+	maxDeadline = int64(366 * 24 * time.Hour / time.Millisecond)
+	maxLength   = 1 << 24
+	maxBound    = 1 << 52
+	minSigma    = 1 << 19 // half a lattice unit: what the theorem on sums of noise wants
+	maxSigma    = 1 << 60
 )
 
 // name is what a job, a method and a kind of release may be called.
@@ -168,23 +175,34 @@ func (s *Specification) check() error {
 		return fmt.Errorf("round_size is %d", s.RoundSize)
 	case s.NMin < 1 || s.NMin > s.RoundSize:
 		return fmt.Errorf("n_min is %d of a round_size of %d", s.NMin, s.RoundSize)
+	case s.Deadline < 1 || s.Deadline > maxDeadline:
+		return fmt.Errorf("deadline_ms is %d", s.Deadline)
 	case !(s.Delta > 0 && s.Delta < 1):
 		return fmt.Errorf("delta is %v", s.Delta)
-	case len(s.Releases) == 0:
-		return errors.New("it has no releases")
+	case len(s.Releases) < 1 || len(s.Releases) > maxReleases:
+		return fmt.Errorf("it has %d releases", len(s.Releases))
 	case s.Lattice.Validate() != nil:
 		return s.Lattice.Validate()
+	case s.Lattice.ModulusBits%8 != 0:
+		return fmt.Errorf("modulus_bits is %d, and whole bytes are sent", s.Lattice.ModulusBits)
+	case s.Budget < s.Releases[0].Charge:
+		return errors.New("its budget has no room for the first release")
 	}
+	largest := uint64(1)<<(s.Lattice.ModulusBits-1) - 1 // of the lattice's numbers
 	for i, r := range s.Releases {
 		switch {
 		case !name.MatchString(r.Kind):
 			return fmt.Errorf("kind of release %d is %.64q", i+1, r.Kind)
 		case r.Length < 1 || r.Length > maxLength:
 			return fmt.Errorf("length of release %d is %d", i+1, r.Length)
-		case r.Bound < 1 || r.Bound > maxBound:
+		case r.Bound < 1 || r.Bound > min(maxBound, largest):
 			return fmt.Errorf("bound of release %d is %d", i+1, r.Bound)
 		case r.Sigma < minSigma || r.Sigma > maxSigma:
 			return fmt.Errorf("sigma of release %d is %d", i+1, r.Sigma)
+		case r.Largest < r.Bound || r.Largest > largest || s.Trust == TrustCentral && r.Largest != r.Bound:
+			return fmt.Errorf("largest of release %d is %d, of bound %d under %s trust", i+1, r.Largest, r.Bound, s.Trust)
+		case r.Charge < 1:
+			return fmt.Errorf("release %d is free", i+1)
 		}
 	}
 	return nil

@@ -120,6 +120,16 @@ func (f *forger) flip(i int, after string) {
 // resign signs whatever the records are now, with the genuine key.
 func (f *forger) resign() ledger.Checkpoint { return sign(f, f.Bundle, f.signer) }
 
+// freeze gives all records the time of the first.
+func (f *forger) freeze() {
+	stamp := regexp.MustCompile(`"time_ms":\d+`)
+	first := stamp.Find(f.Records[0])
+	f.Records = slices.Clone(f.Records)
+	for i, record := range f.Records {
+		f.Records[i] = stamp.ReplaceAll(record, first)
+	}
+}
+
 // keep lets the auditor have kept a checkpoint of the genuine first records.
 func (f *forger) keep(size int64) {
 	f.Helper()
@@ -253,6 +263,24 @@ var verifiedTamperings = []verified{
 		alter(f, f.at("key", "", 0), func(e *ledger.KeyRotated) { e.Key, e.Endorsement = public, endorsement })
 		sign(f, f.Bundle, forged)
 	}, ledger.ErrSignature},
+	{"a rotation back to a key that signed before", true, func(f *forger) {
+		first, public := testKey(f, 1)
+		endorsement, err := ledger.Endorse(f.signer, public)
+		if err != nil {
+			f.Fatal(err)
+		}
+		e := &ledger.KeyRotated{Key: public, Endorsement: endorsement}
+		f.insert(len(f.Records)-1, e, &e.Stamp)
+		f.signer = first
+	}, ledger.ErrSignature},
+	{"a rotation to the key that signs", true, func(f *forger) {
+		endorsement, err := ledger.Endorse(f.signer, f.public)
+		if err != nil {
+			f.Fatal(err)
+		}
+		e := &ledger.KeyRotated{Key: f.public, Endorsement: endorsement}
+		f.insert(len(f.Records)-1, e, &e.Stamp)
+	}, ledger.ErrSignature},
 	{"a forked history, as long as the one that the auditor had seen", true, func(f *forger) {
 		f.keep(f.log.Size())
 		alter(f, f.at("release", "music", 0), func(e *ledger.Released) { e.Members++ })
@@ -328,8 +356,26 @@ var verifiedTamperings = []verified{
 	{"a job that hides its state 0", true, func(f *forger) {
 		alter(f, f.at("job", "books", 0), func(e *ledger.JobCreated) { e.State = ledger.Digest{} })
 	}, ledger.ErrHistory},
+	{"a job that hides its state 0, by a clock that stands still", true, func(f *forger) {
+		f.freeze()
+		alter(f, f.at("job", "books", 0), func(e *ledger.JobCreated) { e.State = ledger.Digest{} })
+	}, ledger.ErrHistory},
+	{"a job that hides its state 0, in a beginning that is too long", true, func(f *forger) {
+		f.freeze()
+		alter(f, 0, func(e *ledger.Begun) { e.History = 15 })
+		alter(f, f.at("job", "books", 0), func(e *ledger.JobCreated) { e.State = ledger.Digest{} })
+	}, ledger.ErrHistory},
+	{"a beginning of more records than there are", true, func(f *forger) {
+		f.author = newAuthorOf(f, 1000)
+		f.create(terms{"films", 3, 2, ledger.TrustDistributed, dp.ZeroOut, 4000}.specification())
+		*f.Bundle = *f.bundle(f)
+		f.freeze()
+	}, ledger.ErrHistory},
 	{"a failure whose reason moves the reader's cursor", true, func(f *forger) {
 		alter(f, f.at("failure", "films", 0), func(e *ledger.Failed) { e.Why = "\x1b[2J all is well" })
+	}, ledger.ErrEntry},
+	{"a failure whose reason turns the reader's line around", true, func(f *forger) {
+		alter(f, f.at("failure", "films", 0), func(e *ledger.Failed) { e.Why = "\u202ellew si lla" })
 	}, ledger.ErrEntry},
 	{"a release of fewer than n_min", true, func(f *forger) {
 		alter(f, f.at("release", "films", 0), func(e *ledger.Released) { e.Members = 3999 })
@@ -348,6 +394,17 @@ var verifiedTamperings = []verified{
 	}, ledger.ErrHistory},
 	{"an attempt's number used again after a backup was taken up", true, func(f *forger) {
 		alter(f, f.at("attempt", "music", 2), func(e *ledger.AttemptCharged) { e.Attempt = 3 })
+	}, ledger.ErrHistory},
+	{"an attempt's number used again after a backup, by a clock that stands still", true, func(f *forger) {
+		f.freeze()
+		alter(f, f.at("attempt", "music", 2), func(e *ledger.AttemptCharged) { e.Attempt = 3 })
+	}, ledger.ErrHistory},
+	{"an era so late that attempts' numbers begin anew", true, func(f *forger) {
+		f.author = newAuthorOf(f, 1)
+		f.log.Append(&ledger.Restored{Era: 18_446_744_073_710}, f.now) // times 1,000,000: 2^64 + 448,384
+		f.create(terms{"films", 3, 2, ledger.TrustDistributed, dp.ZeroOut, 4000}.specification())
+		f.open("films", 448_385)
+		*f.Bundle = *f.bundle(f)
 	}, ledger.ErrHistory},
 	{"a charge after the job was closed", true, func(f *forger) {
 		i := f.at("attempt", "music", 3)
@@ -383,6 +440,15 @@ var verifiedTamperings = []verified{
 	{"a specification that is of no job", false, func(f *forger) {
 		f.Specifications[digestOf("{}")] = []byte("{}")
 	}, ledger.ErrBundle},
+	{"a specification whose contributions do not fit its lattice", true, func(f *forger) {
+		f.respecify("films", `"modulus_bits": 48`, `"modulus_bits": 24`)
+	}, ledger.ErrBundle},
+	{"a specification with a release that is free", true, func(f *forger) {
+		f.respecify("films", `"charge_nano_rho": "7812508"`, `"charge_nano_rho": "null"`)
+	}, ledger.ErrBundle},
+	{"a canary that nobody knows the object of", true, func(f *forger) {
+		alter(f, f.at("canary", "", 0), func(e *ledger.CanaryMeasured) { e.How = "" })
+	}, ledger.ErrEntry},
 	{"a canary that is certain", true, func(f *forger) {
 		alter(f, f.at("canary", "", 0), func(e *ledger.CanaryMeasured) { e.Confidence = 1_000_000 })
 	}, ledger.ErrEntry},
@@ -459,6 +525,15 @@ var followedTamperings = []followed{
 		}
 		rotations := []*ledger.KeyRotated{f.entry(f.at("key", "", 0)).(*ledger.KeyRotated), {Key: public, Endorsement: endorsement}}
 		_, err = ledger.FollowKeys(f.first, rotations)
+		return err
+	}, ledger.ErrSignature},
+	{"a rotation back to a key that the client followed away from", func(f *forger) error {
+		_, public := testKey(f, 1)
+		endorsement, err := ledger.Endorse(f.signer, public)
+		if err != nil {
+			f.Fatal(err)
+		}
+		_, err = ledger.FollowKeys(f.public, []*ledger.KeyRotated{{Key: public, Endorsement: endorsement}}, f.first)
 		return err
 	}, ledger.ErrSignature},
 	{"a round whose reservation is not in the ledger", func(f *forger) error {

@@ -210,13 +210,16 @@ type keyChain []publicKey
 // signer is the key that signs now.
 func (k keyChain) signer() publicKey { return k[len(k)-1] }
 
+// has reports whether a key is one of the chain.
+func (k keyChain) has(key publicKey) bool {
+	return slices.ContainsFunc(k, func(other publicKey) bool { return other.text == key.text })
+}
+
 // check holds that a key is one of the chain: from there on, each key was endorsed by
 // the one before.
 func (k keyChain) check(held publicKey) *Fault {
-	for _, key := range k {
-		if key.text == held.text {
-			return nil
-		}
+	if k.has(held) {
+		return nil
 	}
 	return &Fault{-1, "", fmt.Sprintf("the ledger has never been signed with the key that is trusted, %s", held.text), ErrSignature}
 }

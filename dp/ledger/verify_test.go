@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -44,7 +45,7 @@ func holdOrdinary(t *testing.T, h *ledger.History) {
 	t.Helper()
 	const charge = 7812508
 	if h.Rotations != 1 || h.Checkpoint.Size != 28 || h.Checkpoint.Origin != origin ||
-		len(h.Restored) != 1 || h.Restored[0] != 14 || h.Spent != 10*charge {
+		len(h.Restored) != 1 || h.Restored[0] != 14 || h.Before != 0 {
 		t.Errorf("history %+v", h)
 	}
 	for i, want := range []struct {
@@ -122,7 +123,8 @@ func TestEveryPrefixVerifies(t *testing.T) {
 
 // A ledger may begin when there are jobs, of several eras.
 func TestLedgerOfWhatWasThere(t *testing.T) {
-	a := newAuthor(t)
+	const before = 11
+	a := newAuthorOf(t, before)
 	began := a.now
 	at := func(e ledger.Entry) { a.log.Append(e, began) }
 	at(&ledger.Restored{Era: 2})
@@ -143,8 +145,14 @@ func TestLedgerOfWhatWasThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := h.Jobs[0]; len(got.Attempts) != 5 || got.Spent != j.spent || len(h.Restored) != 1 {
-		t.Errorf("%+v", got)
+	if got := h.Jobs[0]; len(got.Attempts) != 5 || got.Spent != j.spent || len(h.Restored) != 1 || h.Before != before {
+		t.Errorf("%+v of %+v", got, h)
+	}
+	broken := *b
+	broken.Records = b.Records[:before]
+	sign(t, &broken, a.signer)
+	if _, err := ledger.Verify(&broken, a.first, ledger.Checkpoint{}); err == nil || !strings.Contains(err.Error(), "within its beginning") {
+		t.Error(err)
 	}
 	// Once it has begun, attempts are of its era.
 	a.now = began
@@ -152,6 +160,66 @@ func TestLedgerOfWhatWasThere(t *testing.T) {
 	a.open("films", 1_000_002)
 	_, err = ledger.Verify(a.bundle(t), a.first, ledger.Checkpoint{})
 	if err == nil || !strings.Contains(err.Error(), "attempt 2000003 comes next") {
+		t.Error(err)
+	}
+}
+
+// What a job had before the ledger began may be unknown, and nothing after that, whatever
+// the clocks say.
+func TestTheBeginningEnds(t *testing.T) {
+	for _, c := range []struct {
+		history int64
+		wants   string
+	}{
+		{2, ""},
+		{1, "record 2 (job films): it names no state"},
+		{0, "record 1 (job films): it has no state 0"},
+	} {
+		a := newAuthorOf(t, c.history)
+		began := a.now
+		s := terms{"films", 1, 2, ledger.TrustDistributed, dp.ZeroOut, 4000}.specification()
+		raw, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, charge := ledger.Digest(sha256.Sum256(raw)), s.Releases[0].Charge
+		a.specs[digest] = raw
+		a.log.Append(&ledger.JobCreated{Job: s.Job, Specification: digest, Budget: s.Budget}, began)
+		a.log.Append(&ledger.AttemptCharged{Job: s.Job, Round: 1, Attempt: 1, Specification: digest, Charge: charge, Spent: charge}, began)
+		_, err = ledger.Verify(a.bundle(t), a.first, ledger.Checkpoint{})
+		if c.wants == "" && err != nil || c.wants != "" && (err == nil || err.Error() != c.wants) {
+			t.Errorf("a beginning of %d records: %v, want %q", c.history, err, c.wants)
+		}
+	}
+}
+
+// A history tells how many records a clock that was ahead has dated.
+func TestRecordsOfTheFuture(t *testing.T) {
+	a := ordinary(t)
+	now := a.now
+	a.log.Append(&ledger.Failed{Job: "books", Round: 2, Attempt: 1_000_001, Why: "a clock was ahead"}, math.MaxInt64)
+	a.log.Append(&ledger.Restored{Era: 2}, now+1) // and so takes the time before
+	h, err := ledger.Verify(a.bundle(t), a.first, ledger.Checkpoint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[int64]int{0: 30, now - 1: 3, now: 2, math.MaxInt64: 0} {
+		if got := h.DatedAfter(at); got != want {
+			t.Errorf("%d records are dated after %d, want %d", got, at, want)
+		}
+	}
+}
+
+// Jobs may have spent more than can be counted together.
+func TestHugeBudgets(t *testing.T) {
+	a := newAuthor(t)
+	for _, name := range []string{"films", "music"} {
+		s := terms{name, 1, 0, ledger.TrustDistributed, dp.ZeroOut, 4000}.specification()
+		s.Releases[0].Charge, s.Budget = math.MaxUint64, math.MaxUint64
+		a.create(s)
+		a.open(name, 1)
+	}
+	if _, err := ledger.Verify(a.bundle(t), a.first, ledger.Checkpoint{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -39,7 +39,7 @@ func (b *Bearer) ServerTLS(roles ...Role) *tls.Config {
 		// authorities of the day.
 		ClientAuth: tls.RequireAnyClientCert,
 		VerifyConnection: func(state tls.ConnectionState) error {
-			if err := verify(state.PeerCertificates, b.latest().authorities, x509.ExtKeyUsageClientAuth); err != nil {
+			if err := verify(state.PeerCertificates, b.latest().authorities, x509.ExtKeyUsageClientAuth, time.Time{}); err != nil {
 				return err
 			}
 			return takes(state.PeerCertificates[0], roles)
@@ -86,7 +86,7 @@ func (b *Bearer) ClientTLS() *tls.Config {
 		},
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if now := b.latest().authorities; now != roots {
-				if err := verify(state.PeerCertificates, now, x509.ExtKeyUsageServerAuth); err != nil {
+				if err := verify(state.PeerCertificates, now, x509.ExtKeyUsageServerAuth, time.Time{}); err != nil {
 					return err
 				}
 			}
@@ -95,8 +95,22 @@ func (b *Bearer) ClientTLS() *tls.Config {
 	}
 }
 
-// verify checks that a chain, leaf first, ends at an authority.
-func verify(chain []*x509.Certificate, authorities *x509.CertPool, usage x509.ExtKeyUsage) error {
+// Admits returns whose chain it is, leaf first, that the other side showed in a handshake,
+// if that handshake would still succeed at a time: the certificate has not expired, and
+// its authority is one of those of now. A connection lasts longer than what it was let in
+// for. Fails with a *tls.CertificateVerificationError or ErrNoIdentity.
+func (b *Bearer) Admits(chain []*x509.Certificate, at time.Time) (Identity, error) {
+	if len(chain) == 0 {
+		return Identity{}, ErrNoIdentity
+	}
+	if err := verify(chain, b.latest().authorities, x509.ExtKeyUsageClientAuth, at); err != nil {
+		return Identity{}, err
+	}
+	return FromCertificate(chain[0])
+}
+
+// verify checks that a chain, leaf first, ends at an authority, at a time or now.
+func verify(chain []*x509.Certificate, authorities *x509.CertPool, usage x509.ExtKeyUsage, at time.Time) error {
 	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		intermediates.AddCert(c)
@@ -105,6 +119,7 @@ func verify(chain []*x509.Certificate, authorities *x509.CertPool, usage x509.Ex
 		Roots:         authorities,
 		Intermediates: intermediates,
 		KeyUsages:     []x509.ExtKeyUsage{usage},
+		CurrentTime:   at,
 	})
 	if err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}

@@ -2,13 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -78,8 +79,8 @@ func (c *connection) download(cmd *cobra.Command, w io.Writer) error {
 	if !cmd.Flags().Changed("timeout") {
 		c.timeout = downloadTime
 	}
-	arrived := arrivals{w: cmd.ErrOrStderr()}
-	defer arrived.end()
+	shown := arrivals{w: cmd.ErrOrStderr()}
+	defer shown.end()
 	return c.keep(cmd, once, func(ctx context.Context, b books) error {
 		stream, err := b.DownloadLedger(ctx, &undertonev1.DownloadLedgerRequest{})
 		if err != nil {
@@ -94,9 +95,9 @@ func (c *connection) download(cmd *cobra.Command, w io.Writer) error {
 				return err
 			}
 			if _, err := w.Write(piece.GetChunk()); err != nil {
-				return pathProblem(err)
+				return err
 			}
-			arrived.add(len(piece.GetChunk()))
+			shown.add(len(piece.GetChunk()))
 		}
 	})
 }
@@ -134,9 +135,9 @@ func auditFetchCommand() *cobra.Command {
 		Use:   "fetch [FILE]",
 		Short: "Download the ledger, to be verified anywhere",
 		Long: `Fetch writes the whole ledger, with its signed checkpoint and the specifications of
-its jobs, into a file: ` + defaultBundle + `, unless another one is named. A ledger that is there
-already is replaced, once the new one has arrived; anything else is not. What is in the
-file is public to auditors and operators, and has nothing of any user.`,
+its jobs, into a file: ` + defaultBundle + `, unless another one is named; - is stdout. A ledger that
+is there already is replaced, once the new one has arrived; anything else is not. What
+is in the file is public to auditors and operators, and has nothing of any user.`,
 		Example: `  undertone audit fetch
   undertone audit fetch movies-$(date +%F).zip`,
 		Args:              optional("FILE"),
@@ -154,53 +155,103 @@ file is public to auditors and operators, and has nothing of any user.`,
 }
 
 func fetch(cmd *cobra.Command, c *connection, path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		if _, err := readBundle(path); err != nil {
-			return usagef("%s: there is something else already, and nothing but a ledger is overwritten", path)
+	if path == dash {
+		text, _, err := c.downloaded(cmd)
+		if err == nil {
+			_, err = cmd.OutOrStdout().Write(text)
 		}
-	}
-	draft, err := os.CreateTemp(filepath.Dir(path), ".fetch-*")
-	if err != nil {
-		return &commandline.UsageError{Err: pathProblem(err)}
-	}
-	defer os.Remove(draft.Name())
-	defer draft.Close()
-	if err := c.download(cmd, draft); err != nil {
 		return err
 	}
-	info, err := draft.Stat()
-	if err != nil {
-		return pathProblem(err)
+	if err := checkReplaceable(cmd, path); err != nil {
+		return err
 	}
-	b, err := ledger.ReadBundle(draft, info.Size())
+	var b *ledger.Bundle
+	var bytes int64
+	err := draftOf(path, 0o644, func(d draft) (err error) {
+		if err := c.download(cmd, d); err != nil {
+			return err
+		}
+		if bytes, err = d.Seek(0, io.SeekEnd); err != nil {
+			return problemAt(path, err)
+		}
+		b, err = arrived(d, bytes)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("what arrived is no ledger: %w", err)
-	}
-	if err := errors.Join(draft.Chmod(0o644), draft.Sync(), draft.Close(), os.Rename(draft.Name(), path)); err != nil {
-		return pathProblem(err)
+		return err
 	}
 	if c.json {
-		return printJSON(cmd.OutOrStdout(), map[string]any{"file": path, "bytes": info.Size(), "records": len(b.Records)})
+		return printJSON(cmd.OutOrStdout(), map[string]any{"file": path, "bytes": bytes, "records": len(b.Records)})
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s; not verified yet: undertone audit verify %s\n",
-		path, plural(len(b.Records), "record"), size(uint64(info.Size())), path)
+		path, plural(len(b.Records), "record"), size(uint64(bytes)), path)
 	return err
 }
 
-// readBundle reads a ledger's file. Fails with a *commandline.UsageError.
-func readBundle(path string) (*ledger.Bundle, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, &commandline.UsageError{Err: pathProblem(err)}
+// checkReplaceable refuses to have a ledger written over anything but another one.
+func checkReplaceable(cmd *cobra.Command, path string) error {
+	if path == "" {
+		return usagef("FILE is empty: %s", cmd.UseLine())
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, &commandline.UsageError{Err: pathProblem(err)}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return problemAt(path, err)
 	}
-	b, err := ledger.ReadBundle(f, info.Size())
+	if info.Mode().IsRegular() {
+		if _, err := readBundle(cmd, path); err == nil {
+			return nil
+		}
+	}
+	return usagef("%s: there is something else already, and nothing but a ledger is overwritten", path)
+}
+
+// readBundle reads a ledger's file, or stdin. Fails with a *commandline.UsageError.
+func readBundle(cmd *cobra.Command, path string) (*ledger.Bundle, error) {
+	if path == "" {
+		return nil, usagef("FILE is empty: %s", cmd.UseLine())
+	}
+	var content interface {
+		io.ReaderAt
+		Size() int64
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && path != dash {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, problemAt(path, err)
+		}
+		defer f.Close()
+		content = io.NewSectionReader(f, 0, info.Size())
+	} else { // a pipe has to be read as a whole, since a bundle's table of contents is its end
+		text, err := readInput(cmd, path)
+		if err != nil {
+			return nil, err
+		}
+		content = bytes.NewReader(text)
+	}
+	b, err := ledger.ReadBundle(content, content.Size())
 	if err != nil {
 		return nil, usagef("%s: %w", path, err)
+	}
+	return b, nil
+}
+
+// downloaded is the ledger's bundle as it is now, and its bytes.
+func (c *connection) downloaded(cmd *cobra.Command) ([]byte, *ledger.Bundle, error) {
+	var text bytes.Buffer
+	if err := c.download(cmd, &text); err != nil {
+		return nil, nil, err
+	}
+	b, err := arrived(bytes.NewReader(text.Bytes()), int64(text.Len()))
+	return text.Bytes(), b, err
+}
+
+func arrived(content io.ReaderAt, size int64) (*ledger.Bundle, error) {
+	b, err := ledger.ReadBundle(content, size)
+	if err != nil {
+		return nil, fmt.Errorf("what arrived is no ledger: %w", err)
 	}
 	return b, nil
 }
@@ -214,22 +265,18 @@ type source struct {
 // verified reads the ledger of a file or, without one, of a cluster, and verifies it.
 func (s *source) verified(cmd *cobra.Command, args []string) (*verified, error) {
 	if len(args) > 0 {
-		b, err := readBundle(args[0])
+		b, err := readBundle(cmd, args[0])
 		if err != nil {
 			return nil, err
 		}
-		return s.verify(cmd, &s.connection, args[0], b)
+		return s.verifyFile(cmd, &s.connection, args[0], b)
 	}
 	if _, _, err := s.trusted(&s.connection); err != nil {
 		return nil, err // before anything is downloaded
 	}
-	var text bytes.Buffer
-	if err := s.download(cmd, &text); err != nil {
-		return nil, err
-	}
-	b, err := ledger.ReadBundle(bytes.NewReader(text.Bytes()), int64(text.Len()))
+	_, b, err := s.downloaded(cmd)
 	if err != nil {
-		return nil, fmt.Errorf("what arrived is no ledger: %w", err)
+		return nil, err
 	}
 	return s.verify(cmd, &s.connection, "the cluster's ledger", b)
 }
@@ -272,8 +319,12 @@ trust, and what is not covered.`,
 				if err := pages.WriteReport(&text, r); err != nil {
 					return err
 				}
+				if page == dash {
+					_, err := cmd.OutOrStdout().Write(text.Bytes())
+					return err
+				}
 				if err := writeAtomically(page, text.Bytes(), 0o644); err != nil {
-					return flagf("html", "%w", err)
+					return fmt.Errorf("--html: %w", err)
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", page, size(uint64(text.Len())))
 				return nil
@@ -284,7 +335,7 @@ trust, and what is not covered.`,
 		},
 	}
 	cmd.Flags().StringVar(&job, "job", "", "`name` of one job (default: all)")
-	cmd.Flags().StringVar(&page, "html", "", "write a page for a browser, a `file`, instead of text")
+	cmd.Flags().StringVar(&page, "html", "", "write a page for a browser, a `file` (- is stdout), instead of text")
 	complete(cmd, "html", files("html"))
 	complete(cmd, "job", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return s.jobNames(cmd), cobra.ShellCompDirectiveNoFileComp
@@ -326,11 +377,16 @@ type measurement struct {
 	Job        string    `json:"job"`
 	Claimed    *float64  `json:"claimed_epsilon"`
 	Lower      *float64  `json:"lower_bound_epsilon"`
+	Upper      float64   `json:"upper_bound_epsilon"` // 0, or not there: none
 	Delta      float64   `json:"delta"`
 	Confidence float64   `json:"confidence"`
 	Trials     uint64    `json:"trials"`
 	Passed     *bool     `json:"passed"`
+	How        string    `json:"how"`
 }
+
+// bySelf is what a measurement is of that does not say so.
+const bySelf = "undertone audit canary by itself, in one process, and not this cluster's servers"
 
 func auditRecordCommand() *cobra.Command {
 	var c connection
@@ -339,8 +395,9 @@ func auditRecordCommand() *cobra.Command {
 		Use:   "record FILE",
 		Short: "Put a canary's result into the ledger",
 		Long: `Record puts the result of undertone audit canary --json on record, under the name of
-the certificate that it is called with: that the noise of a job was measured, when, and
-which lower bound on epsilon it gave. - is stdin. The same result twice is one record.`,
+the certificate that it is called with: that the noise of a job was measured, when, how, and
+between which bounds epsilon was found to be. - is stdin. The same result twice is one
+record.`,
 		Example: `  undertone audit canary --spec movies.json --json > canary.json
   undertone audit record canary.json`,
 		Args: named("FILE"),
@@ -363,6 +420,7 @@ which lower bound on epsilon it gave. - is stdin. The same result twice is one r
 				r, err := b.RecordCanary(ctx, &undertonev1.RecordCanaryRequest{
 					Job: job, ClaimedEpsilon: *m.Claimed, LowerEpsilon: *m.Lower, Delta: m.Delta, Confidence: m.Confidence,
 					Trials: m.Trials, Passed: *m.Passed, MeasuredMs: m.Date.UnixMilli(),
+					UpperEpsilon: m.Upper, How: cmp.Or(m.How, bySelf),
 				})
 				at = r.GetRecord()
 				return err
@@ -386,15 +444,9 @@ which lower bound on epsilon it gave. - is stdin. The same result twice is one r
 }
 
 func readMeasurement(cmd *cobra.Command, path string) (*measurement, error) {
-	var text []byte
-	var err error
-	if path == "-" {
-		text, err = io.ReadAll(cmd.InOrStdin())
-	} else {
-		text, err = os.ReadFile(path)
-	}
+	text, err := readInput(cmd, path)
 	if err != nil {
-		return nil, &commandline.UsageError{Err: pathProblem(err)}
+		return nil, err
 	}
 	m := new(measurement)
 	if err := json.Unmarshal(text, m); err != nil {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/grpc"
 
 	"github.com/undertone-fl/undertone/commandline"
@@ -43,6 +45,9 @@ Nothing is overwritten.`,
 		Args:              named(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := mustNotBeDash("out", out); err != nil {
+				return err
+			}
 			public, pair, err := newLedgerKey(cluster)
 			if err != nil {
 				return flagf("cluster", "%w", err)
@@ -77,26 +82,33 @@ Nothing is overwritten.`,
 }
 
 func keyPublishCommand() *cobra.Command {
-	var s source
+	var p publishing
 	cmd := &cobra.Command{
 		Use:   "publish [FILE]",
 		Short: "Print the public key, of a key file or of a cluster",
 		Long: `Publish prints the public key of a key file or, without one, the key that a cluster
-signs with now. That one is followed, rotation by rotation, from the key that you
-trust, where there is one; else it is the cluster's word, and stderr says so.`,
+signs with now, followed rotation by rotation from the key that you trust. --out puts
+it into a file, all of it or nothing, once it is verified: also into the file of the
+key that you trust, which a shell's > would have emptied before it could be read.
+
+Who holds no key yet has it from whoever they trust. --unverified prints the cluster's
+own word for it, to be compared with what they say.`,
 		Example: `  undertone audit key publish ledger.key
-  undertone audit key publish --key ledger.pub`,
+  undertone audit key publish --key ledger.pub --out ledger.pub`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return publishFile(cmd, args[0], s.json)
+				return p.file(cmd, args[0])
 			}
-			return s.publish(cmd)
+			return p.cluster(cmd)
 		},
 	}
-	commandline.AddParts(cmd, s.part(false))
-	s.completeServer(cmd)
-	cmd.Flags().StringVar(&s.key, "key", "", "public key that is trusted, as `text or a file` (default: $"+envLedgerKey+", or ledger.pub in the identity's directory)")
+	cmd.Flags().StringVar(&p.key, "key", "", "public key that is trusted, as `text or a file` (default: $"+envLedgerKey+", or ledger.pub in the identity's directory)")
+	cmd.Flags().StringVar(&p.out, "out", "", "write the key into a `file`, in the place of another key of the same ledger or of none")
+	cmd.Flags().BoolVar(&p.unverified, "unverified", false, "without a key that is trusted: print what the cluster says")
+	commandline.AddParts(cmd, p.part(false))
+	p.completeServer(cmd)
 	complete(cmd, "key", files("pub"))
+	complete(cmd, "out", files("pub"))
 	cmd.Args = optional("FILE")
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -107,11 +119,68 @@ trust, where there is one; else it is the cluster's word, and stderr says so.`,
 	return cmd
 }
 
-// publishFile prints the public keys of a file of secret ones, or of a public one.
-func publishFile(cmd *cobra.Command, path string, asJSON bool) error {
-	text, err := os.ReadFile(path)
+// publishing is what undertone audit key publish is told.
+type publishing struct {
+	source
+	out        string
+	unverified bool
+
+	before note.Verifier // the key in the file out; nil: none
+}
+
+// put prints keys, or puts the one there is into the file that it is for.
+func (p *publishing) put(cmd *cobra.Command, keys ...string) error {
+	if p.out == "" {
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.Join(keys, "\n"))
+		return err
+	}
+	if len(keys) != 1 {
+		return flagf("out", "there are %d keys, and %s is to hold one", len(keys), p.out)
+	}
+	if key, err := ledger.ParseKey(keys[0]); p.before != nil && (err != nil || key.Name() != p.before.Name()) {
+		return flagf("out", "%s: there is a key of another ledger, %q", p.out, p.before.Name())
+	}
+	if err := writeAtomically(p.out, []byte(keys[0]+"\n"), 0o644); err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", p.out, keys[0])
+	return nil
+}
+
+// checkOut refuses to replace what is no public key; and a key, by what is not verified.
+func (p *publishing) checkOut() error {
+	if p.out == "" {
+		return nil
+	}
+	if err := mustNotBeDash("out", p.out); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(p.out)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("--out: %w", problemAt(p.out, err))
+	case p.unverified:
+		return flagf("out", "%s: there is something already, and what is not verified replaces nothing", p.out)
+	}
+	if p.before, err = ledger.ParseKey(strings.TrimSpace(string(text))); err != nil {
+		return flagf("out", "%s: there is something else already, and nothing but a public key of a ledger is replaced", p.out)
+	}
+	return nil
+}
+
+// file publishes the keys of a file of secret ones, or of a public one.
+func (p *publishing) file(cmd *cobra.Command, path string) error {
+	if p.unverified {
+		return flagf("unverified", "is of a cluster's word, and %s is a file", path)
+	}
+	if err := p.checkOut(); err != nil {
+		return err
+	}
+	text, err := readInput(cmd, path)
 	if err != nil {
-		return &commandline.UsageError{Err: pathProblem(err)}
+		return err
 	}
 	var keys []string
 	for line := range strings.Lines(string(text)) {
@@ -131,11 +200,13 @@ func publishFile(cmd *cobra.Command, path string, asJSON bool) error {
 	switch {
 	case len(keys) == 0:
 		return usagef("%s: no key of a ledger", path)
-	case asJSON:
+	case p.json && p.out == "":
 		return printJSON(cmd.OutOrStdout(), map[string][]string{"keys": keys})
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(keys, "\n"))
-	return err
+	if err := p.put(cmd, keys...); err != nil || !p.json {
+		return err
+	}
+	return printJSON(cmd.OutOrStdout(), map[string]any{"keys": keys, "file": p.out})
 }
 
 // published is a cluster's key, in JSON.
@@ -145,15 +216,25 @@ type published struct {
 	Trusted   string   `json:"trusted,omitempty"` // key that it was followed from
 	Rotations []string `json:"rotations"`         // all keys after the first, in order
 	Records   int64    `json:"records"`
+	File      string   `json:"file,omitempty"` // that has it now
 }
 
-func (s *source) publish(cmd *cobra.Command) error {
-	trusted, from, err := s.trusted(&s.connection)
-	if err != nil && (s.key != "" || os.Getenv(envLedgerKey) != "") {
+// cluster publishes the key that a cluster signs with.
+func (p *publishing) cluster(cmd *cobra.Command) error {
+	trusted, from, err := p.trusted(&p.connection)
+	switch {
+	case errors.Is(err, errNoKey) && !p.unverified:
+		return fmt.Errorf("%w (--unverified prints the cluster's own word, to compare)", err)
+	case err != nil && !errors.Is(err, errNoKey):
+		return err // also of a key that was lost: the cluster's word is not to take its place
+	case err == nil && p.unverified:
+		return flagf("unverified", "there is a key that is trusted, %s: nothing has to be taken on the cluster's word", from)
+	}
+	if err := p.checkOut(); err != nil {
 		return err
 	}
 	var l *undertonev1.Ledger
-	err = s.keep(cmd, repeated, func(ctx context.Context, b books) error {
+	err = p.keep(cmd, repeated, func(ctx context.Context, b books) error {
 		r, err := b.GetCheckpoint(ctx, &undertonev1.GetCheckpointRequest{})
 		l = r.GetLedger()
 		return err
@@ -161,7 +242,7 @@ func (s *source) publish(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	p := published{Key: l.GetKey(), Trusted: trusted, Verified: trusted != "", Rotations: []string{}}
+	result := published{Key: l.GetKey(), Trusted: trusted, Verified: trusted != "", Rotations: []string{}, File: p.out}
 	var rotations []*ledger.KeyRotated
 	for _, record := range l.GetRotations() {
 		e, err := ledger.Decode(record)
@@ -169,7 +250,7 @@ func (s *source) publish(cmd *cobra.Command) error {
 		if err != nil || !ok {
 			return errors.New("the cluster's answer is no list of rotations")
 		}
-		rotations, p.Rotations = append(rotations, rotated), append(p.Rotations, rotated.Key)
+		rotations, result.Rotations = append(rotations, rotated), append(result.Rotations, rotated.Key)
 	}
 	if trusted == "" {
 		trusted = l.GetKey()
@@ -186,17 +267,18 @@ func (s *source) publish(cmd *cobra.Command) error {
 	if err != nil || signs.KeyHash() != key.KeyHash() || signs.Name() != key.Name() {
 		return errors.New("the cluster names another key than it signs with")
 	}
-	p.Records = checkpoint.Size
-	if s.json {
-		return printJSON(cmd.OutOrStdout(), p)
-	}
-	if p.Verified {
+	result.Records = checkpoint.Size
+	if result.Verified {
 		fmt.Fprintf(cmd.ErrOrStderr(), "followed from the key of %s; it signs %s\n", from, plural(checkpoint.Size, "record"))
 	} else {
-		fmt.Fprintf(cmd.ErrOrStderr(), "NOT VERIFIED: without --key this is the cluster's word\n")
+		fmt.Fprintf(cmd.ErrOrStderr(), "NOT VERIFIED: this is the cluster's word\n")
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), p.Key)
-	return err
+	if p.out != "" || !p.json {
+		if err := p.put(cmd, result.Key); err != nil || !p.json {
+			return err
+		}
+	}
+	return printJSON(cmd.OutOrStdout(), result)
 }
 
 func keyRotateCommand() *cobra.Command {
@@ -216,8 +298,10 @@ public key goes on with it, and follows the rotations that every answer brings.
   3. undertone audit key rotate ledger-next.pub
      It first asks every node whether it has the key. One that has not stops serving
      with the rotation, and says so, until it has.
-  4. later, take the old key out of the files; publish the new one:
-     undertone audit key publish > ledger.pub
+  4. replace the authority's ledger.pub by the next one, ledger-next.pub: until then
+     undertone ca issue refuses to hand out the old one.
+  5. later, take the old key out of the files; whoever holds the old public key has
+     the new one with it: undertone audit key publish --key ledger.pub --out ledger.pub
 
 Deleting the old key is what a rotation is for: who stole it could sign histories for
 those who still hold its public half, and endorse a next key of their own.`,

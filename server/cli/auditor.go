@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/undertone-fl/undertone/commandline"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -25,7 +23,10 @@ const envLedgerKey = "UNDERTONE_LEDGER_KEY"
 
 // auditor is what somebody who verifies a ledger has of it already: its public key, and
 // the last checkpoint that was verified. Neither is ever taken from what is verified.
-type auditor struct{ key, seen string }
+type auditor struct {
+	key, seen string
+	older     bool // what is verified was fetched some time ago
+}
 
 // noneSeen as --seen compares with no checkpoint, and keeps none.
 const noneSeen = "none"
@@ -33,7 +34,7 @@ const noneSeen = "none"
 func (a *auditor) flags() *pflag.FlagSet {
 	flags := commandline.Part("What is known of the ledger")
 	flags.StringVar(&a.key, "key", "", "its public key, as `text or a file` (default: $"+envLedgerKey+", or ledger.pub in the identity's directory)")
-	flags.StringVar(&a.seen, "seen", "", "`file` of the last checkpoint that was verified, which the ledger must extend, and which is then replaced; none is none (default: one for each key, in the user's configuration)")
+	flags.StringVar(&a.seen, "seen", "", "`file` of the last checkpoint that was verified, which the ledger must extend, and which is then replaced; none is none (default: one for each of the ledger's keys, in the user's configuration)")
 	return flags
 }
 
@@ -65,8 +66,11 @@ func (a *auditor) trusted(c *connection) (key, from string, err error) {
 		}
 		return key, from, nil
 	}
-	return "", "", flagf("key", "is missing: the ledger's public key, as text or a file. Have it from whoever you trust (undertone ca issue gives it along, as ledger.pub), and never from the ledger itself")
+	return "", "", errNoKey
 }
+
+// errNoKey says that the auditor has named no key, and has none where it is looked for.
+var errNoKey = flagf("key", "is missing: the ledger's public key, as text or a file. Have it from whoever you trust (undertone ca issue gives it along, as ledger.pub), and never from the ledger itself")
 
 // publicKey reads a public key, as text or out of a file, whose path it returns.
 func publicKey(text string) (key, path string, err error) {
@@ -81,6 +85,9 @@ func publicKey(text string) (key, path string, err error) {
 		return "", "", pathProblem(err)
 	}
 	key = strings.TrimSpace(string(content))
+	if key == "" {
+		return "", "", fmt.Errorf("%s: is empty, and no public key of a ledger: have the key anew from whoever you trust", text)
+	}
 	if strings.HasPrefix(key, "PRIVATE+KEY+") {
 		return "", "", fmt.Errorf("%s: it is the secret key (undertone audit key publish %s prints the public one)", text, text)
 	}
@@ -90,52 +97,17 @@ func publicKey(text string) (key, path string, err error) {
 	return key, text, nil
 }
 
-// place is the file of the last checkpoint that was verified; "" is none. It is one for
-// each key that is trusted: what a ledger says of itself could choose another one.
-func (a *auditor) place(key note.Verifier) (string, error) {
-	switch a.seen {
-	case noneSeen:
-		return "", nil
-	case "":
-	default:
-		return a.seen, nil
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "", flagf("seen", "there is no place for the checkpoint (%w): name a file, or none", err)
-	}
-	return filepath.Join(dir, "undertone", "ledgers", fmt.Sprintf("%s+%08x", url.PathEscape(key.Name()), key.KeyHash())), nil
-}
-
-// kept reads the checkpoint that was kept in a file; the zero one if there is no file. It
-// was verified when it was kept, maybe with a key that a ledger which lost records does
-// not know of.
-func kept(path string) (ledger.Checkpoint, error) {
-	if path == "" {
-		return ledger.Checkpoint{}, nil
-	}
-	signed, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return ledger.Checkpoint{}, nil
-	case err != nil:
-		return ledger.Checkpoint{}, &commandline.UsageError{Err: pathProblem(err)}
-	}
-	c, err := ledger.ReadCheckpoint(signed)
-	if err != nil {
-		return c, usagef("%s: %w (--seen %s compares with none)", path, err, noneSeen)
-	}
-	return c, nil
-}
-
 // verified is a ledger that was.
 type verified struct {
 	history *ledger.History
 	report  *report.Report
 	keyFrom string // where the trusted key is from
 
-	seen   ledger.Checkpoint // that it extends; zero: there was none
-	keptAt string            // the file that has its checkpoint now; empty: none
+	seen   kept   // that it extends; zero: there was none
+	keptAt string // the file that has its checkpoint now; empty: none
+	// strangers are files with checkpoints of a ledger of this name, under keys that
+	// have nothing to do with this one.
+	strangers []string
 
 	took time.Duration
 }
@@ -150,37 +122,40 @@ func (a *auditor) verify(cmd *cobra.Command, c *connection, name string, b *ledg
 	if err != nil {
 		return nil, flagf("key", "%w", err)
 	}
-	v := &verified{keyFrom: from}
-	if v.keptAt, err = a.place(key); err != nil {
+	m, err := a.recall(key, b.Records)
+	if err != nil {
 		return nil, err
 	}
-	if v.seen, err = kept(v.keptAt); err != nil {
-		return nil, err
-	}
+	v := &verified{keyFrom: from, seen: m.latest(), keptAt: m.place(), strangers: m.strangers}
 	const many = 50_000
 	if len(b.Records) > many && isTerminal(cmd.ErrOrStderr()) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "verifying %d records ...\r", len(b.Records))
 		defer fmt.Fprint(cmd.ErrOrStderr(), "\x1b[K")
 	}
 	start := time.Now()
-	if v.history, err = ledger.Verify(b, trusted, v.seen); err != nil {
+	if v.history, err = ledger.Verify(b, trusted, v.seen.Checkpoint); err == nil {
+		err = m.check(b.Records)
+	}
+	if fault := (*ledger.Fault)(nil); a.older && errors.As(err, &fault) && errors.Is(err, ledger.ErrTruncated) {
+		fault.Problem = fmt.Sprintf("this ledger is shorter than the one that was verified on %s (%s): an older download, or records were taken back: fetch again, or --seen %s",
+			v.seen.at.UTC().Format(time.DateOnly), plural(v.seen.Size, "record"), noneSeen)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	v.took = time.Since(start)
 	if v.report, err = report.New(v.history, b.Checkpoint); err != nil {
 		return nil, err
 	}
-	if v.keptAt != "" && v.seen != v.history.Checkpoint {
-		if err := keepCheckpoint(v.keptAt, b.Checkpoint); err != nil {
-			return nil, fmt.Errorf("verified, but the checkpoint cannot be kept (--seen names another file, or none): %w", err)
-		}
+	v.report.MadeAt(time.Now(), v.history)
+	if err := m.keep(v.history.Checkpoint, b.Checkpoint); err != nil {
+		return nil, fmt.Errorf("verified, but the checkpoint cannot be kept (--seen names another file, or none): %w", err)
 	}
 	return v, nil
 }
 
-func keepCheckpoint(path string, signed []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return pathProblem(err)
-	}
-	return writeAtomically(path, signed, 0o644)
+// verifyFile is verify of a file, which may be older than what was seen before.
+func (a auditor) verifyFile(cmd *cobra.Command, c *connection, name string, b *ledger.Bundle) (*verified, error) {
+	a.older = true
+	return a.verify(cmd, c, name, b)
 }

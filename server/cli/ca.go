@@ -100,6 +100,7 @@ func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
 // issue is the flags of undertone ca issue.
 type issue struct {
 	dir, out string
+	cluster  string
 	hosts    []string
 	count    int
 	prefix   string
@@ -120,7 +121,9 @@ func caIssueCommand() *cobra.Command {
 them into a directory each, ROLE/NAME below --out: tls.crt, tls.key and ca.crt,
 as --identity wants them, and the ledger's key: the public one as ledger.pub and, for
 nodes, the secret one as ledger.key. Nothing is overwritten; --renew issues a
-certificate for the key that is there, which a running program takes up by itself.`,
+certificate for the key that is there, which a running program takes up by itself.
+An authority of a release before ledgers makes the ledger's key pair with the first
+certificate that it issues; --renew gives it to those that are there.`,
 		Example: `  undertone ca issue operator admin
   undertone ca issue node n1 --host n1.example.org,10.0.0.1
   undertone ca issue client --count 5000 --prefix user-
@@ -147,6 +150,7 @@ certificate for the key that is there, which a running program takes up by itsel
 	flags := cmd.Flags()
 	addAuthorityFlag(cmd, &f.dir)
 	flags.StringVar(&f.out, "out", "", "`directory` for the certificates (default: the authority's)")
+	flags.StringVar(&f.cluster, "cluster", defaultCluster, "`name` of the cluster, for the key of its ledger if the authority has none yet")
 	flags.StringSliceVar(&f.hosts, "host", nil, "`names` and addresses by which a node is reached (default: its NAME, localhost, 127.0.0.1 and ::1)")
 	flags.IntVar(&f.count, "count", 0, "`number` of certificates, for PREFIX1, PREFIX2, ...")
 	flags.StringVar(&f.prefix, "prefix", "", "`text` before the numbers of --count")
@@ -154,7 +158,7 @@ certificate for the key that is there, which a running program takes up by itsel
 	flags.BoolVar(&f.renew, "renew", false, "issue new certificates for the keys that are there")
 	addJSONFlag(cmd, &f.json)
 	complete(cmd, "out", directories)
-	for _, flag := range []string{"host", "count", "prefix", "lifetime"} {
+	for _, flag := range []string{"cluster", "host", "count", "prefix", "lifetime"} {
 		complete(cmd, flag, cobra.NoFileCompletions)
 	}
 	return cmd
@@ -172,10 +176,6 @@ func (f *issue) run(cmd *cobra.Command, role string, names []string) error {
 	if err != nil {
 		return err
 	}
-	beside, err := ledgerFiles(f.dir, identity.Role(role))
-	if err != nil {
-		return err
-	}
 	out := f.out
 	if out == "" {
 		out = f.dir
@@ -186,6 +186,10 @@ func (f *issue) run(cmd *cobra.Command, role string, names []string) error {
 				return usagef("%s: there is a key already, which is never overwritten (--renew issues a certificate for it)", place)
 			}
 		}
+	}
+	beside, err := ledgerFiles(cmd.ErrOrStderr(), f.dir, f.cluster, identity.Role(role))
+	if err != nil {
+		return err
 	}
 
 	described := make([]certificate, len(ids))

@@ -12,7 +12,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -68,14 +67,6 @@ func inputStatus(err error) error {
 	)
 	if errors.As(err, &term) || errors.As(err, &spec) || errors.As(err, &file) {
 		return &commandline.UsageError{Err: err}
-	}
-	return err
-}
-
-// pathProblem leaves the system call out of an error about a path.
-func pathProblem(err error) error {
-	if path := (*fs.PathError)(nil); errors.As(err, &path) {
-		return fmt.Errorf("%s: %w", path.Path, path.Err)
 	}
 	return err
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/undertone-fl/undertone/commandline"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/server/authority"
 	"github.com/undertone-fl/undertone/server/replication"
@@ -281,7 +280,10 @@ in it as failed. See undertone restore.`,
 			if args[0] == "-" {
 				return write(cmd.OutOrStdout())
 			}
-			if err := writeNew(args[0], write); err != nil {
+			if exists(args[0]) {
+				return usagef("%s: there is something already, and nothing is overwritten", args[0])
+			}
+			if err := draftOf(args[0], 0o600, func(d draft) error { return write(d) }); err != nil {
 				return err
 			}
 			if c.json {
@@ -292,81 +294,6 @@ in it as failed. See undertone restore.`,
 		},
 	}
 	c.addTo(cmd)
-	return cmd
-}
-
-// writeNew makes a file that is not there yet, all of it or nothing.
-func writeNew(path string, write func(io.Writer) error) error {
-	if exists(path) {
-		return usagef("%s: there is something already, and nothing is overwritten", path)
-	}
-	draft := path + ".partial"
-	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return &commandline.UsageError{Err: pathProblem(err)}
-	}
-	defer os.Remove(draft)
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return pathProblem(err)
-	}
-	return os.Rename(draft, path)
-}
-
-func restoreCommand() *cobra.Command {
-	var dir, name, advertise string
-	cmd := &cobra.Command{
-		Use:   "restore FILE",
-		Short: "Make a data directory out of a backup",
-		Long: `Restore makes the data directory of the first node of a new cluster, with the jobs,
-budgets and models of a backup. Start that node with --bootstrap-expect 0 and no
---peers, and the others with it as their peer.
-
-Every job is paused, and an attempt that was open has failed, its charge spent.
-Further attempts have numbers that none had before, so devices that took part after
-the backup take part again.
-
-What was spent and released after the backup is not in it, and cannot be known: what
-a job has spent may be understated, and devices refuse a job of which they have seen
-a later or another release. So do not open a job that went on after the backup:
-leave it paused and create a new one. What both spend adds up.
-
-The old cluster may not go on beside the new one, and a backup is restored once, as
-the budget would be spent twice, and two attempts have one number. To restore again,
-take the backup of the new cluster.`,
-		Example: `  undertone restore undertone.backup --data-dir /var/lib/undertone --name n1 --advertise n1.example.org:7301`,
-		Args:    named("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case dir == "":
-				return flagf("data-dir", "is missing")
-			case name == "":
-				return flagf("name", "is missing")
-			}
-			if err := checkAddress("advertise", advertise); err != nil {
-				return err
-			}
-			f, err := os.Open(args[0])
-			if err != nil {
-				return &commandline.UsageError{Err: pathProblem(err)}
-			}
-			defer f.Close()
-			if err := replication.RestoreBackup(dir, name, advertise, f); err != nil {
-				return &commandline.UsageError{Err: fmt.Errorf("%s: %w", args[0], pathProblem(err))}
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: the first node, %s, of a new cluster\n", dir, name)
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&dir, "data-dir", "", "`directory` to make; it may be there, but empty")
-	cmd.Flags().StringVar(&name, "name", "", "`name` of the node, its certificate's")
-	cmd.Flags().StringVar(&advertise, "advertise", "", "`address` HOST:PORT where other nodes will reach it")
-	complete(cmd, "data-dir", directories)
-	complete(cmd, "name", cobra.NoFileCompletions)
-	complete(cmd, "advertise", cobra.NoFileCompletions)
 	return cmd
 }
 

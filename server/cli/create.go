@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"time"
 
@@ -156,9 +155,9 @@ func (t *terms) fromFile(cmd *cobra.Command, job string) ([]byte, *rounds.Spec, 
 			return nil, nil, flagf(flag, "is a term of a job, but --spec names a file of them")
 		}
 	}
-	encoded, err := os.ReadFile(t.spec)
+	encoded, err := readInput(cmd, t.spec)
 	if err != nil {
-		return nil, nil, flagf("spec", "%w", pathProblem(err))
+		return nil, nil, fmt.Errorf("--spec: %w", err)
 	}
 	encoded = bytes.TrimSpace(encoded)
 	s, err := rounds.ParseSpec(encoded)

@@ -121,7 +121,7 @@ func (d *development) issue(a *authority.Authority, id identity.Identity) error 
 		}
 	}
 	place := d.place(id)
-	beside, err := ledgerFiles(d.authority(), id.Role)
+	beside, err := ledgerFiles(os.Stderr, d.authority(), defaultCluster, id.Role)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ peers belong to.`,
 	who.StringVar(&n.config.Identity.Certificate, "cert", "", "certificate `file`, instead of --identity's")
 	who.StringVar(&n.config.Identity.Key, "key", "", "key `file`, instead of --identity's")
 	who.StringVar(&n.config.Identity.Authority, "ca", "", "`file` of the authority of clients, operators and nodes, instead of --identity's")
-	who.StringSliceVar(&n.config.LedgerKeys, "ledger-keys", nil, "`files` of secret keys of the ledger, the same on every node (default: ledger.key in --identity)")
+	who.StringSliceVar(&n.config.LedgerKeys, "ledger-keys", nil, "`files` of secret keys of the ledger, the same on every node (default: ledger.key beside the certificate)")
 	who.StringVar(&n.config.Name, "name", "", "`name` of the node (default: the certificate's)")
 	who.StringVar(&n.config.Cluster, "cluster", defaultCluster, "`name` of the cluster; nodes of another are refused")
 	who.StringVar(&n.config.Dir, "data-dir", "", "`directory` of the log, snapshots and models")
@@ -86,7 +86,7 @@ peers belong to.`,
 	where.StringVar(&n.config.API, "api", ":7300", "listen `address` for clients, operators and auditors")
 	where.StringVar(&n.config.Node, "node", ":7301", "listen `address` for other nodes")
 	where.StringVar(&n.config.HTTP, "http", "127.0.0.1:7302", "listen `address` of /livez, /readyz and /metrics, without TLS; off is none")
-	where.StringVar(&n.config.Pages, "pages", ":7303", "listen `address` of the web pages for operators and auditors, over TLS; off is none")
+	where.StringVar(&n.config.Pages, "pages", "127.0.0.1:7303", "listen `address` of the web pages for operators and auditors, over TLS; off is none")
 	where.StringVar(&n.config.Advertise, "advertise", "", "`address` HOST:PORT where other nodes reach --node")
 	where.StringVar(&n.config.APIHost, "api-host", "", "`address` HOST:PORT where clients reach --api")
 
@@ -158,7 +158,11 @@ func (n *node) run(cmd *cobra.Command) error {
 		}
 	} else {
 		n.config.Identity = overriding(n.config.Identity, n.identity)
-		if key := filepath.Join(n.identity, notary.SecretFile); len(n.config.LedgerKeys) == 0 && n.identity != "" && exists(key) {
+		dir := n.identity
+		if dir == "" {
+			dir = filepath.Dir(n.config.Identity.Certificate)
+		}
+		if key := filepath.Join(dir, notary.SecretFile); len(n.config.LedgerKeys) == 0 && exists(key) {
 			n.config.LedgerKeys = []string{key}
 		}
 		switch {

@@ -21,7 +21,8 @@ func auditVerifyCommand() *cobra.Command {
 		Short: "Verify a ledger that was fetched, without any server",
 		Long: `Verify computes everything in a ledger anew: every hash, the checkpoint's signature,
 every charge from the noise that it pays for, the order of events, the budget after each
-of them. It names the first thing that is wrong, with exit status 1.
+of them. It names the first thing that is wrong, with exit status 1. FILE may be -, for
+stdin.
 
 The key is the one that you hold; after a rotation it still leads to the key that signs
 now. The checkpoint of the last ledger that was verified with the key is kept, and the
@@ -31,11 +32,11 @@ next one must extend it: no record can have been changed or taken back since.`,
 		Args:              named("FILE"),
 		ValidArgsFunction: completeBundle,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := readBundle(args[0])
+			b, err := readBundle(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			v, err := a.verify(cmd, new(connection), args[0], b)
+			v, err := a.verifyFile(cmd, new(connection), args[0], b)
 			w := cmd.OutOrStdout()
 			switch fault := (*ledger.Fault)(nil); {
 			case asJSON && errors.As(err, &fault):
@@ -62,13 +63,18 @@ type verdict struct {
 	Record  *int64 `json:"record,omitempty"`  // that it is in
 	Job     string `json:"job,omitempty"`
 
-	Origin    string       `json:"origin,omitempty"`
-	Records   int64        `json:"records,omitempty"`
-	Root      string       `json:"root,omitempty"` // hex
-	Key       string       `json:"key,omitempty"`  // public, that signs now
-	Rotations int          `json:"key_rotations,omitempty"`
-	Extends   int64        `json:"extends,omitempty"` // records of the checkpoint that was kept
-	Kept      string       `json:"kept,omitempty"`    // file of the checkpoint
+	Origin    string `json:"origin,omitempty"`
+	Records   int64  `json:"records,omitempty"`
+	Root      string `json:"root,omitempty"` // hex
+	Key       string `json:"key,omitempty"`  // public, that signs now
+	Rotations int    `json:"key_rotations,omitempty"`
+	Extends   int64  `json:"extends,omitempty"` // records of the checkpoint that was kept
+	Kept      string `json:"kept,omitempty"`    // file of the checkpoint
+	// Strangers are files that were not compared: of ledgers of this name, under keys
+	// that are none of this one's.
+	Strangers []string     `json:"not_compared,omitempty"`
+	Restored  []int64      `json:"restored,omitempty"`    // records at which the cluster went on from a backup
+	Ahead     int          `json:"dated_ahead,omitempty"` // records dated after this machine's clock
 	Jobs      []jobVerdict `json:"jobs,omitempty"`
 	Seconds   float64      `json:"seconds,omitempty"`
 }
@@ -96,7 +102,8 @@ func (v *verified) view(file string) verdict {
 	h := v.history
 	out := verdict{
 		File: file, OK: true, Origin: h.Checkpoint.Origin, Records: h.Checkpoint.Size, Root: h.Checkpoint.Root.String(),
-		Key: h.Key, Rotations: h.Rotations, Extends: v.seen.Size, Kept: v.keptAt, Seconds: v.took.Seconds(),
+		Key: h.Key, Rotations: h.Rotations, Extends: v.seen.Size, Kept: v.keptAt, Strangers: v.strangers,
+		Restored: h.Restored, Ahead: v.report.Ledger.Ahead, Seconds: v.took.Seconds(),
 	}
 	for _, j := range v.report.Jobs {
 		out.Jobs = append(out.Jobs, jobVerdict{j.Name, j.Status, j.Released, j.Rounds, j.FailedAttempts, j.Spent.Epsilon, j.Cap.Epsilon, j.Delta})
@@ -121,8 +128,17 @@ func (v *verified) print(w io.Writer, file string) error {
 		f.add("checkpoint", "compared with none, and not kept")
 	case v.seen.Size == 0:
 		f.add("checkpoint", "the first, kept in %s", v.keptAt)
+		for _, path := range v.strangers {
+			f.add("", "not compared with %s, of a ledger of this name under a key that is none of this one's", path)
+		}
 	default:
 		f.add("checkpoint", "extends the %s seen before; kept in %s", plural(v.seen.Size, "record"), v.keptAt)
+	}
+	for _, record := range h.Restored {
+		f.add("restored", "from a backup at record %d: what came between the two is not in this ledger", record)
+	}
+	if v.report.Ledger.Ahead > 0 {
+		f.add("WARNING", "%s", v.report.Ledger.AheadMeans())
 	}
 	if err := f.print(w); err != nil || len(v.report.Jobs) == 0 {
 		return err

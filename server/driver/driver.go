@@ -14,6 +14,12 @@
 // anything else: nothing is then spent that is not on record. Only while there are
 // members of a release before ledgers does it go on without, as that release did.
 //
+// A leader that cannot sign the ledger opens no round: clients would not be shown that
+// it is charged, and so not come, and its charge would be for nothing. It hands
+// leadership to a node that is ready, at most once in handOnPause, so that two that
+// think so of each other do not play with it; if there is none it waits for the key.
+// Rounds that are open it closes and releases, which costs nothing more.
+//
 // # Failed attempts
 //
 // An attempt that fails has spent its charge. It is followed by another one no
@@ -40,6 +46,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/metrics"
+	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/replication"
 )
 
@@ -48,6 +55,8 @@ type Node interface {
 	Propose(ctx context.Context, c rounds.Command) (index uint64, err error)
 	StageBlob(ctx context.Context, job string, round, attempt int, b []byte) (rounds.Blob, error)
 	View(func(m *rounds.Machine, index uint64))
+	Members(ctx context.Context) ([]replication.Member, error)
+	TransferLeadership(ctx context.Context, to string) error
 }
 
 // Config of a Driver.
@@ -56,6 +65,9 @@ type Config struct {
 	Metrics *metrics.Metrics
 	Tracer  trace.Tracer
 	Ledger  Ledger
+	// Signs says why this node cannot sign the ledger that there is, nil if it can. A
+	// Driver without it asks nobody.
+	Signs func() error
 }
 
 // Ledger is the ledger that a cluster without one is to have: its origin and public
@@ -166,6 +178,7 @@ func (d *Driver) Run(ctx context.Context) {
 	outcomes := make(chan outcome)
 	busy := 0
 	var ledger beginning
+	var unsigned silence
 	var index uint64
 	defer func() {
 		for ; busy > 0; busy-- {
@@ -187,6 +200,10 @@ func (d *Driver) Run(ctx context.Context) {
 			}
 			wake, drives = ledger.again, ledger.drives
 		}
+		opens := true
+		if unsigned = d.signs(edition.Leading, unsigned); unsigned.why != "" {
+			opens, wake = false, sooner(wake, d.wait(ctx, &unsigned))
+		}
 		for i := range edition.Jobs {
 			if !drives {
 				break
@@ -202,7 +219,7 @@ func (d *Driver) Run(ctx context.Context) {
 			}
 			m, after := next(j)
 			d.hold(j, t, m)
-			if m == rest || m == held {
+			if m == rest || m == held || m == open && !opens {
 				continue
 			}
 			due := j.Since.Add(after)
@@ -215,9 +232,7 @@ func (d *Driver) Run(ctx context.Context) {
 				t.pause = 0
 			}
 			if due.After(now) {
-				if wake.IsZero() || due.Before(wake) {
-					wake = due
-				}
+				wake = sooner(wake, due)
 				continue
 			}
 			*t = turn{busy: true, since: j.Since, move: m, pause: t.pause}
@@ -261,6 +276,7 @@ type beginning struct {
 	drives bool          // it has begun, or is to wait for members to be upgraded
 	again  time.Time     // when to try again
 	pause  time.Duration // until then
+	why    string        // it has not begun
 }
 
 func (d *Driver) beginLedger(ctx context.Context, last beginning) beginning {
@@ -269,11 +285,85 @@ func (d *Driver) beginLedger(ctx context.Context, last beginning) beginning {
 		d.config.Logger.Info("ledger begun", "origin", d.config.Ledger.Origin)
 		return beginning{drives: true}
 	}
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && err.Error() != last.why {
 		d.config.Logger.Warn("the ledger has not begun, to be tried again", "err", err)
 	}
 	pause := min(max(2*last.pause, firstPause), lastPause)
-	return beginning{errors.Is(err, replication.ErrOldMember), time.Now().Add(pause), pause}
+	return beginning{errors.Is(err, replication.ErrOldMember), time.Now().Add(pause), pause, err.Error()}
+}
+
+const (
+	// signPause is how soon a leader looks again whether it can sign.
+	signPause = time.Second
+	// handOnPause is how soon a node that cannot sign hands leadership on again, and
+	// handOnTime what that may take.
+	handOnPause = 10 * time.Second
+	handOnTime  = 5 * time.Second
+)
+
+// silence is that of a leader that cannot sign.
+type silence struct {
+	why    string    // empty: it can, or does not lead
+	handed time.Time // when this node last tried to hand leadership on
+}
+
+// signs looks whether a leader can sign, and says so once when that changes.
+func (d *Driver) signs(leading bool, last silence) silence {
+	now := silence{handed: last.handed}
+	if leading && d.config.Signs != nil {
+		if err := d.config.Signs(); err != nil && !errors.Is(err, notary.ErrNoLedger) {
+			now.why = err.Error()
+		}
+	}
+	switch {
+	case now.why == last.why:
+	case now.why != "":
+		d.config.Metrics.Unsigned.Set(1)
+		d.config.Logger.Warn("no round is opened: this node leads, and cannot sign the ledger", "why", now.why)
+	default:
+		d.config.Metrics.Unsigned.Set(0)
+		if leading {
+			d.config.Logger.Info("rounds are opened again: this node can sign the ledger")
+		}
+	}
+	return now
+}
+
+// wait hands leadership on, if it is time to, and returns when to look again.
+func (d *Driver) wait(ctx context.Context, s *silence) time.Time {
+	if s.handed.IsZero() || time.Since(s.handed) >= handOnPause {
+		s.handed = time.Now()
+		d.handOn(ctx)
+	}
+	return time.Now().Add(signPause)
+}
+
+// handOn hands leadership to a node that is ready, and so can sign, if there is one.
+func (d *Driver) handOn(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handOnTime)
+	defer cancel()
+	members, err := d.node.Members(ctx)
+	if err != nil {
+		return // it stops, or asks again
+	}
+	for _, m := range members {
+		if m.Leader || !m.Voter || !m.Reachable || m.Diverged || len(m.NotReady) > 0 {
+			continue
+		}
+		err := d.node.TransferLeadership(ctx, m.Name)
+		d.config.Logger.Info("leadership handed to a node that can sign the ledger", "to", m.Name, "err", err)
+		if err == nil {
+			return
+		}
+	}
+}
+
+// sooner is the earlier of two times, of which a may be none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func later(a, b time.Time) time.Time {

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -21,21 +24,27 @@ import (
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/internal/solo"
 	"github.com/undertone-fl/undertone/server/metrics"
+	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/replication"
 )
 
 // drive runs a driver over a node until the test ends.
 func drive(t *testing.T, n *solo.Node) *metrics.Metrics {
 	t.Helper()
-	return driveWith(t, n, Ledger{})
+	return driveWith(t, n, n, Config{})
 }
 
-func driveWith(t *testing.T, n *solo.Node, l Ledger) *metrics.Metrics {
+// driveWith is drive with what a test is about; the driver sees the node as seen.
+func driveWith(t *testing.T, n *solo.Node, seen Node, c Config) *metrics.Metrics {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	b := board.New(n)
 	m := metrics.New()
-	d := New(n, b, Config{Logger: slog.New(slog.DiscardHandler), Metrics: m, Tracer: noop.NewTracerProvider().Tracer(""), Ledger: l})
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Metrics, c.Tracer = m, noop.NewTracerProvider().Tracer("")
+	d := New(seen, b, c)
 	done := make(chan struct{}, 2)
 	go func() { b.Run(ctx); done <- struct{}{} }()
 	go func() { d.Run(ctx); done <- struct{}{} }()
@@ -97,7 +106,7 @@ func TestLedgerComesFirst(t *testing.T) {
 		return apply()
 	}
 	l := Ledger{Origin: solo.Origin, Key: solo.PublicKey}
-	driveWith(t, n, l)
+	driveWith(t, n, n, Config{Ledger: l})
 	if _, ok := n.Attempt(spec.Job, 1, 1, rounds.Collecting); !ok {
 		t.Fatal("no round was opened")
 	}
@@ -126,18 +135,30 @@ func TestLedgerComesFirst(t *testing.T) {
 	})
 }
 
-// While a member's release is one of before ledgers, its cluster goes on without.
+// While a member's release is one of before ledgers, its cluster goes on without; that
+// there is no ledger to sign does not keep it.
 func TestLedgerWaitsForUpgrades(t *testing.T) {
 	n := solo.New()
 	spec := n.Create(t, solo.Parameters(), solo.Terms("movies"))
+	const tries = 3 // at the least, of which all but the first go without saying
+	var tried atomic.Int32
 	var upgraded atomic.Bool
 	n.Around = func(c rounds.Command, apply func() (uint64, error)) (uint64, error) {
-		if _, begins := c.(rounds.BeginLedger); begins && !upgraded.Load() {
+		if _, begins := c.(rounds.BeginLedger); begins && (tried.Add(1) <= tries || !upgraded.Load()) {
 			return 0, replication.ErrOldMember
 		}
 		return apply()
 	}
-	driveWith(t, n, Ledger{Origin: solo.Origin, Key: solo.PublicKey})
+	shown, err := notary.Open(n, []string{solo.KeyFile(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(lines)
+	driveWith(t, n, n, Config{
+		Ledger: Ledger{Origin: solo.Origin, Key: solo.PublicKey},
+		Signs:  func() error { _, err := shown.Head(); return err },
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
 	fill(t, n, spec, 1, 1, spec.RoundSize)
 	if _, ok := n.Attempt(spec.Job, 2, 1, rounds.Collecting); !ok {
 		t.Fatal("no further round was opened")
@@ -147,11 +168,136 @@ func TestLedgerWaitsForUpgrades(t *testing.T) {
 		begun := false
 		n.View(func(m *rounds.Machine, _ uint64) { begun = m.Ledger() != nil })
 		if begun {
+			if said := log.count("the ledger has not begun"); said != 1 {
+				t.Errorf("said %d times", said)
+			}
 			return
 		}
 		if time.Since(start) > 30*time.Second {
 			t.Fatal("no ledger has begun")
 		}
+	}
+}
+
+// others is a node among others, with what it did to its leadership.
+type others struct {
+	*solo.Node
+	members []replication.Member
+
+	mu     sync.Mutex
+	handed []string
+	loses  bool // leadership, when it hands it on
+}
+
+func (o *others) Members(context.Context) ([]replication.Member, error) { return o.members, nil }
+
+func (o *others) TransferLeadership(_ context.Context, to string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.handed = append(o.handed, to)
+	if o.loses {
+		o.Lead(false)
+	}
+	return nil
+}
+
+// key is whether a node has the ledger's.
+type key struct{ lacks atomic.Bool }
+
+func (k *key) signs() error {
+	if k.lacks.Load() {
+		return fmt.Errorf("%w: %w", notary.ErrNoKey, &notary.KeyError{Path: "ledger.key", Err: errors.New("it has not the key x")})
+	}
+	return nil
+}
+
+// lines counts those of a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
+// A leader that cannot sign opens nothing, so charges nothing, and says so once; what is
+// open it brings to its end. It goes on when it has the key.
+func TestLeaderWithoutKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := solo.New()
+		n.BeginLedger(t)
+		terms := solo.Terms("movies")
+		terms.Spare, terms.Deadline = 5, time.Minute
+		spec := n.Create(t, solo.Parameters(), terms)
+		n.Do(t, rounds.OpenRound{Job: spec.Job, Round: 1, Attempt: 1})
+		var k key
+		k.lacks.Store(true)
+		log := new(lines)
+		m := driveWith(t, n, n, Config{Signs: k.signs, Logger: slog.New(slog.NewTextHandler(log, nil))})
+		time.Sleep(10 * time.Minute)
+		v := view(n, spec.Job)
+		if len(v.Attempts) != 1 || v.Attempts[0].Phase != rounds.Failed || v.Spent != spec.Releases[0].Charge {
+			t.Errorf("attempts %+v, spent %v", v.Attempts, v.Spent)
+		}
+		if said := log.count("cannot sign the ledger"); said != 1 || testutil.ToFloat64(m.Unsigned) != 1 {
+			t.Errorf("said %d times, metric %v", said, testutil.ToFloat64(m.Unsigned))
+		}
+		k.lacks.Store(false)
+		time.Sleep(time.Minute)
+		if v := view(n, spec.Job); len(v.Attempts) < 2 || testutil.ToFloat64(m.Unsigned) != 0 {
+			t.Errorf("with the key: %d attempts, metric %v", len(v.Attempts), testutil.ToFloat64(m.Unsigned))
+		}
+	})
+}
+
+// Leadership goes to a node that is ready, and to no other; a node whose leadership comes
+// back to it does not hand it on again at once.
+func TestLeaderWithoutKeyHandsOn(t *testing.T) {
+	ready := func(name string) replication.Member {
+		return replication.Member{Name: name, Voter: true, Reachable: true}
+	}
+	leader, away, learner, lost, lacks := ready("leader"), ready("away"), ready("learner"), ready("lost"), ready("lacks")
+	leader.Leader, away.Reachable, learner.Voter, lost.Diverged = true, false, false, true
+	lacks.NotReady = []string{notary.NotReadyPrefix + "this node cannot sign it"}
+	for _, c := range []struct {
+		name    string
+		members []replication.Member
+		loses   bool
+		want    []string // within half a minute and a little
+	}{
+		{"to the one that is ready", []replication.Member{leader, away, learner, lost, lacks, ready("good"), ready("better")}, true, []string{"good"}},
+		{"to nobody", []replication.Member{leader, away, learner, lost, lacks}, true, nil},
+		{"not again at once", []replication.Member{leader, ready("good")}, false, []string{"good", "good", "good", "good"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := &others{Node: solo.New(), members: c.members, loses: c.loses}
+				o.BeginLedger(t)
+				spec := o.Create(t, solo.Parameters(), solo.Terms("movies"))
+				var k key
+				k.lacks.Store(true)
+				driveWith(t, o.Node, o, Config{Signs: k.signs})
+				time.Sleep(3*handOnPause + handOnPause/2)
+				o.mu.Lock()
+				handed := slices.Clone(o.handed)
+				o.mu.Unlock()
+				if !slices.Equal(handed, c.want) {
+					t.Errorf("handed to %q, want %q", handed, c.want)
+				}
+				if v := view(o.Node, spec.Job); len(v.Attempts) > 0 {
+					t.Errorf("opened %+v", v.Attempts)
+				}
+			})
+		})
 	}
 }
 

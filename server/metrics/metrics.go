@@ -33,6 +33,7 @@ type Metrics struct {
 	Actions        *prometheus.CounterVec // of the leader: open, close, release, fail; by outcome
 	AdvanceSeconds prometheus.Histogram
 	Held           *prometheus.GaugeVec // jobs whose next attempt waits for an operator
+	Unsigned       prometheus.Gauge     // a leader opens no rounds, as it cannot sign the ledger
 }
 
 // New returns metrics at zero.
@@ -60,9 +61,10 @@ func New() *Metrics {
 		Held: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "job_held", Help: "1: another attempt at the round would spend what later rounds need, so an operator decides.",
 		}, []string{"job"}),
+		Unsigned: gauge("rounds_wait_for_key", "1: this node leads and cannot sign the ledger, so no round is opened."),
 	}
 	m.Registry.MustRegister(m.Accepted, m.Duplicate, m.Refused, m.Panics, m.BatchMembers, m.CommitSeconds,
-		m.Reproposed, m.Inflight, m.Connections, m.Actions, m.AdvanceSeconds, m.Held,
+		m.Reproposed, m.Inflight, m.Connections, m.Actions, m.AdvanceSeconds, m.Held, m.Unsigned,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

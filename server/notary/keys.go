@@ -30,9 +30,10 @@ type Key struct {
 }
 
 // ErrNoFile says that no key file was named.
-var ErrNoFile = errors.New("missing: the file of the ledger's secret key, the same on every node (undertone ca issue node gives it along, undertone audit key generate makes one)")
+var ErrNoFile = errors.New("missing: the file of the ledger's secret key, the same on every node (undertone ca issue node NAME --renew gives it along, undertone audit key generate makes one)")
 
-// KeyError is a key file that cannot be used, in one line that shows nothing of the key.
+// KeyError is a key file that cannot be used, or has not the key that is wanted, in one
+// line that shows nothing of secret keys.
 type KeyError struct {
 	Path string
 	Err  error
@@ -50,6 +51,7 @@ type Keys struct {
 	mu    sync.Mutex
 	list  []Key
 	asked time.Time // when the files were read
+	wrong error     // with them, then
 }
 
 // readPause is how often checkpoints that cannot be signed have the files read again.
@@ -66,8 +68,14 @@ func LoadKeys(files []string) (*Keys, error) {
 	return k, k.load()
 }
 
+// load reads the files. If one of them is wrong, what was known stays known.
 func (k *Keys) load() error {
 	k.asked = time.Now()
+	k.wrong = k.read()
+	return k.wrong
+}
+
+func (k *Keys) read() error {
 	var list []Key
 	for _, path := range k.files {
 		keys, err := readKeys(path)
@@ -99,7 +107,7 @@ func (k *Keys) First() Key {
 }
 
 // find returns a key by its public half. If it is not known, the files are read again,
-// unless they were within pause. Fails with ErrNoKey.
+// unless they were within pause. Fails with ErrNoKey, and the *KeyError that says why.
 func (k *Keys) find(public string, pause time.Duration) (Key, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -110,18 +118,34 @@ func (k *Keys) find(public string, pause time.Duration) (Key, error) {
 			}
 		}
 		if !again || time.Since(k.asked) < pause {
-			return Key{}, ErrNoKey
+			return Key{}, fmt.Errorf("%w: %w", ErrNoKey, k.lacks(public))
 		}
-		if err := k.load(); err != nil {
-			return Key{}, fmt.Errorf("%w: %w", ErrNoKey, err)
-		}
+		_ = k.load() // which remembers what is wrong
 	}
+}
+
+// lacks says why a key is not known.
+func (k *Keys) lacks(public string) error {
+	if k.wrong != nil {
+		return k.wrong
+	}
+	where, wanted := strings.Join(k.files, ", "), public
+	if i := strings.LastIndex(public, "+"); i > 0 {
+		wanted = public[:i] // its name and hash tell keys apart
+	}
+	if key, err := ledger.ParseKey(public); err == nil && key.Name() != k.list[0].Origin {
+		return &KeyError{where, fmt.Errorf("it has keys of the ledger %s only, and not %s", k.list[0].Origin, wanted)}
+	}
+	return &KeyError{where, fmt.Errorf("it has not the key %s", wanted)}
 }
 
 func readKeys(path string) (keys []Key, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
+	}
+	if info.IsDir() {
+		return nil, errors.New("it is a directory, and not a file of keys")
 	}
 	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
 		return nil, fmt.Errorf("others than its owner may read the key: chmod 600 (its mode is %v)", mode)

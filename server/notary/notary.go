@@ -28,7 +28,8 @@ import (
 var (
 	// ErrNoLedger says that the cluster has not begun its ledger yet.
 	ErrNoLedger = errors.New("notary: the ledger has not begun")
-	// ErrNoKey says that none of this node's key files has the key.
+	// ErrNoKey says that none of this node's key files has the key; the *KeyError that
+	// comes with it says why.
 	ErrNoKey = errors.New("notary: no key file of this node has the ledger's key")
 )
 
@@ -117,18 +118,22 @@ func (n *Notary) Head() (*Head, error) {
 	return head, nil
 }
 
+// NotReadyPrefix is how what NotReady says begins.
+const NotReadyPrefix = "ledger: "
+
 // NotReady says why this node cannot show the ledger; nil if it can.
 func (n *Notary) NotReady() []string {
-	switch _, err := n.Head(); {
+	_, err := n.Head()
+	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrNoLedger):
-		return []string{"ledger: no leader has begun it"}
-	case errors.Is(err, ErrNoKey):
-		return []string{"ledger: this node has not the ledger's key"}
-	default:
-		return []string{"ledger: " + err.Error()}
+		return []string{NotReadyPrefix + "no leader has begun it"}
 	}
+	if mistake, ok := errors.AsType[*KeyError](err); ok {
+		return []string{NotReadyPrefix + "this node cannot sign it: " + mistake.Error()}
+	}
+	return []string{NotReadyPrefix + err.Error()}
 }
 
 // next signs a longer log than the last head's.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -228,6 +229,53 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// Why a key cannot be used is said of the file that is to have it, every time that it is
+// asked, and without the key.
+func TestNotReady(t *testing.T) {
+	n := solo.New()
+	n.BeginLedger(t)
+	other, _ := newKey(t, solo.Origin)
+	elsewhere, _ := newKey(t, "books.example.org")
+	for _, c := range []struct {
+		name   string
+		secret string // the file's, when the node starts
+		change func(path string)
+		want   string
+	}{
+		{"another key", other, func(string) {}, "has not the key solo.example/ledger+105ffe9e"},
+		{"another ledger's", elsewhere, func(string) {}, "has keys of the ledger books.example.org only, and not solo.example/ledger+105ffe9e"},
+		{"for everybody by now", other, func(path string) { must(t, os.Chmod(path, 0o644)) }, "chmod 600"},
+		{"spoilt by now", other, func(path string) { appendLine(t, path, "rubbish") }, "line 2 is no secret key"},
+		{"gone by now", other, func(path string) { must(t, os.Remove(path)) }, "no such file"},
+		{"a directory by now", other, func(path string) { must(t, errors.Join(os.Remove(path), os.Mkdir(path, 0o755))) }, "it is a directory"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "ledger.key")
+			must(t, os.WriteFile(path, []byte(c.secret+"\n"), 0o600))
+			lacks := open(t, n, path)
+			c.change(path)
+			told := func() (last string) {
+				why := lacks.NotReady()
+				if len(why) != 1 || !strings.HasPrefix(why[0], notary.NotReadyPrefix) {
+					t.Fatalf("%q", why)
+				}
+				return why[0]
+			}
+			for start := time.Now(); !strings.Contains(told(), c.want); time.Sleep(10 * time.Millisecond) {
+				if time.Since(start) > 30*time.Second {
+					t.Fatal(told())
+				}
+			}
+			for range 3 { // whether the files are read again or not
+				if why := told(); !strings.Contains(why, path) || !strings.Contains(why, c.want) || strings.Contains(why, c.secret[len(c.secret)-12:]) {
+					t.Error(why)
+				}
+			}
+		})
+	}
+}
+
 func TestKeyFiles(t *testing.T) {
 	secret, public := newKey(t, "movies.example.org")
 	other, _ := newKey(t, "books.example.org")
@@ -257,6 +305,9 @@ func TestKeyFiles(t *testing.T) {
 	} {
 		_, err := notary.LoadKeys([]string{good, path})
 		mistake, ok := errors.AsType[*notary.KeyError](err)
+		if name == "a directory" && !strings.Contains(err.Error(), "it is a directory") {
+			t.Errorf("%s: %v", name, err)
+		}
 		if !ok || mistake.Path != path || bytes.Contains([]byte(err.Error()), []byte(secret[len(secret)-12:])) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -289,7 +340,7 @@ func BenchmarkPoll(b *testing.B) {
 	spec := n.Create(b, solo.Parameters(), terms)
 	for i := range 100_000 {
 		n.Do(b, rounds.RecordCanary{Measured: ledger.CanaryMeasured{
-			Job: spec.Job, By: "auditor/ada", Delta: "1e-06", Confidence: 950_000, Trials: uint64(i + 1), Measured: 1,
+			Job: spec.Job, By: "auditor/ada", Delta: "1e-06", Confidence: 950_000, Trials: uint64(i + 1), Measured: 1, How: "by hand",
 		}})
 	}
 	n.Do(b, rounds.OpenRound{Job: spec.Job, Round: 1, Attempt: 1})

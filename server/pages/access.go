@@ -20,14 +20,23 @@ type visitor struct {
 }
 
 // visitorOf returns who a request is from, false if nobody who sees anything. A
-// certificate counts more than a link.
+// certificate that lets somebody in counts more than a link; one that does not is as
+// good as none, for a browser shows what it has.
 func (p *Pages) visitorOf(r *http.Request) (v visitor, ok bool) {
-	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		who, err := identity.FromConnection(r.TLS)
-		return visitor{Identity: who}, err == nil && sees(who)
+	if who, err := p.certified(r); err == nil && sees(who) {
+		return visitor{Identity: who}, true
 	}
 	v.Identity, v.Ends, ok = p.links.session(r)
 	return v, ok
+}
+
+// certified is whose certificate a request came with. It is judged anew each time: a
+// connection may outlive the certificate, or the authority, that it began with.
+func (p *Pages) certified(r *http.Request) (identity.Identity, error) {
+	if r.TLS == nil {
+		return identity.Identity{}, identity.ErrNoIdentity
+	}
+	return p.config.Bearer.Admits(r.TLS.PeerCertificates, p.now())
 }
 
 // policy is what a page may load: what this node serves, and no code or style within it.
@@ -64,16 +73,20 @@ func (p *Pages) forVisitors(show func(http.ResponseWriter, *http.Request, visito
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, ok := p.visitorOf(r)
 		if !ok {
-			p.refuse(w)
+			p.refuse(w, r)
 			return
 		}
-		admitted(r)
+		p.admitted(r, v.Identity)
 		show(w, r, v)
 	}
 }
 
-// refuse says how to get in, and nothing else.
-func (p *Pages) refuse(w http.ResponseWriter) {
+// refuse says how to get in, and nothing else. A connection whose certificate is of no
+// use ends with that: over the next one the browser may show another.
+func (p *Pages) refuse(w http.ResponseWriter, r *http.Request) {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		w.Header().Set("Connection", "close")
+	}
 	p.render(w, http.StatusForbidden, "refused", view{Title: "No entry"})
 }
 
@@ -82,15 +95,25 @@ func (p *Pages) refuse(w http.ResponseWriter) {
 // and what it leads on to is its own.
 func (p *Pages) enter(w http.ResponseWriter, r *http.Request) {
 	// To look at a link is not to use it.
-	if r.Method == http.MethodHead || r.Header.Get("Sec-Purpose") != "" {
-		p.refuse(w)
+	if r.Method == http.MethodHead || looksAhead(r) {
+		p.refuse(w, r)
 		return
 	}
 	cookie, ok := p.links.enter(r.PathValue("secret"))
 	if !ok {
-		p.refuse(w)
+		p.refuse(w, r)
 		return
 	}
 	http.SetCookie(w, cookie)
 	p.render(w, http.StatusOK, "entered", view{Title: "Welcome", Next: "/"})
+}
+
+// looksAhead reports whether a browser asks before a person does.
+func looksAhead(r *http.Request) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return false
 }

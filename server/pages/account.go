@@ -25,12 +25,15 @@ type drawn struct {
 }
 
 func newAccount(j *report.Job) (*account, error) {
+	answers, err := j.Accountants.All()
+	if err != nil {
+		return nil, err
+	}
 	a := &account{
 		Job:     j,
 		privacy: privacyTable(j), releases: releasesTable(j),
-		accountants: accountantsTable(j), parameters: parametersTable(j),
+		accountants: accountantsTable(answers), parameters: parametersTable(j),
 	}
-	var err error
 	a.Figures, err = drawAll(budgetByRound(j), epsilonByRelease(j), noiseByRound(j))
 	return a, err
 }
@@ -63,35 +66,57 @@ func (a *account) Share() float64 {
 	return 100 * float64(a.Spent.NanoRho) / float64(a.Cap.NanoRho)
 }
 
-// DeltaText compares delta with one over the population.
-func (a *account) DeltaText() string {
-	text := fmt.Sprintf("%s; a round takes n = %s, 1/n = %s, so δ·n = %s", significant(a.Delta), whole(a.Population),
-		significant(1/float64(max(a.Population, 1))), significant(a.DeltaTimesN))
-	if a.DeltaTimesN >= 1 {
-		text += ": δ allows for the whole contribution of one user to be published"
+// CreatedText says when the job was made, as far as the ledger knows.
+func (a *account) CreatedText() string {
+	if a.Carried {
+		return "older than the ledger; carried over, recorded at " + moment(a.Created) + " UTC"
 	}
-	return text
+	return "created " + moment(a.Created) + " UTC"
 }
 
-// CanaryText is the measurement in a sentence.
-func (a *account) CanaryText() string {
-	c := a.Canary
-	verdict := "every test of it passed"
-	if !c.Passed {
-		verdict = "a test of it failed"
+// measurement is one on record, ready to be shown.
+type measurement struct{ *report.Canary }
+
+// Last is the last measurement on record, FailedBefore the last that failed, if it is
+// another: one that passed does not hide it.
+func (a *account) Last() measurement { return measurement{a.Canary} }
+
+func (a *account) FailedBefore() *measurement {
+	if a.CanaryFailed == nil || *a.CanaryFailed == *a.Canary {
+		return nil
 	}
-	delta := c.Delta
-	if d, err := strconv.ParseFloat(c.Delta, 64); err == nil {
+	return &measurement{a.CanaryFailed}
+}
+
+// Found is what was found, in a sentence.
+func (m measurement) Found() string {
+	verdict := "Every test of it passed."
+	if !m.Passed {
+		verdict = "A test of it failed."
+	}
+	delta := m.Delta
+	if d, err := strconv.ParseFloat(delta, 64); err == nil {
 		delta = significant(d)
 	}
-	return fmt.Sprintf("An attack on the noise shows ε to be at least %s at δ = %s, where %s is claimed: with %g %% confidence, from %s; %s.",
-		significant(c.Lower), delta, significant(c.Claimed), 100*c.Confidence, count(c.Trials, "trial", "trials"), verdict)
+	bounds := "at least " + significant(m.Lower)
+	if m.Upper > 0 {
+		bounds += " and at most " + significant(m.Upper)
+	}
+	return fmt.Sprintf("ε is %s at δ = %s, with %g %% confidence, from %s. %s", bounds, delta, 100*m.Confidence, count(m.Trials, "trial", "trials"), verdict)
+}
+
+// Claim is what the measurement was held against.
+func (m measurement) Claim() string {
+	if m.Misclaimed() {
+		return fmt.Sprintf("ε = %s, which is another claim than the ledger's, by which an attempt at every round costs %s", significant(m.Claimed), significant(m.Charged))
+	}
+	return fmt.Sprintf("ε = %s, of an attempt at every round: a lower bound above it would disprove it", significant(m.Claimed))
 }
 
 func jobsTable(r *report.Report, link func(job string) string) *table {
 	t := &table{
 		name: "jobs", Caption: "Jobs", Empty: "There are no jobs yet.",
-		Note: "ε is at each job's own δ, under its adjacency. Attempts that failed are spent all the same.",
+		Note: "ε is at each job's own δ, under its adjacency. Attempts that failed are spent all the same. ε does not add up: what is left buys the ε beside it only to somebody who had spent nothing.",
 		columns: []column{
 			{key: "job", Head: "Job"}, {key: "status", Head: "Status"}, {key: "released", Head: "Released", Numeric: true}, {key: "rounds", Head: "of rounds", Numeric: true},
 			{key: "epsilon_spent", Head: "ε spent", Numeric: true}, {key: "epsilon_left", Head: "ε left", Numeric: true}, {key: "epsilon_cap", Head: "ε cap", Numeric: true},
@@ -143,9 +168,10 @@ func releasesTable(j *report.Job) *table {
 			{key: "clip", Head: "Clip", Numeric: true}, {key: "noise", Head: "Noise", Numeric: true}, {key: "noise_multiplier", Head: "Noise multiplier", Numeric: true},
 			{key: "n_min", Head: "n min", Numeric: true}, {key: "members", Head: "Members", Numeric: true}, {key: "sampler", Head: "Sampler"},
 			{key: "charge_rho", Head: "ρ", Numeric: true}, {key: "spent_epsilon", Head: "ε after", Numeric: true}, {key: "spent_replace_one_epsilon", Head: "ε after, replace-one", Numeric: true, inFiles: true},
-			{key: "leaf", Head: "Leaf", Numeric: true}, {key: "end_leaf", Head: "End leaf", Numeric: true, inFiles: true}, {key: "opened", Head: "Opened (UTC)", inFiles: true}, {key: "ended", Head: "Ended (UTC)", inFiles: true}, {key: "state", Head: "State"}, {key: "why", Head: "Why it failed"},
+			{key: "leaf", Head: "Leaf", Numeric: true}, {key: "end_leaf", Head: "End leaf", Numeric: true, inFiles: true}, {key: "opened", Head: "Opened (UTC)", inFiles: true}, {key: "ended", Head: "Ended (UTC)", inFiles: true}, {key: "carried_over", Head: "Carried over", inFiles: true}, {key: "state", Head: "State"}, {key: "why", Head: "Why it failed"},
 		},
 	}
+	carried := ""
 	for i := range j.Attempts {
 		a := &j.Attempts[i]
 		members, end := integer(a.Members), integer(a.EndLeaf)
@@ -156,8 +182,12 @@ func releasesTable(j *report.Job) *table {
 			number(a.Clip), number(a.Noise), number(a.Multiplier),
 			integer(a.NMin), members, text(a.Sampler),
 			number(a.Charge.Rho), number(a.Spent.Epsilon), number(a.Spent.ReplaceOne),
-			integer(a.Leaf), end, when(a.Opened), when(a.Ended), digest(a.State), optional(a.Why))
+			integer(a.Leaf), end, when(a.Opened), when(a.Ended), cell{value: a.Carried}, digest(a.State), optional(a.Why))
+		if a.Carried {
+			carried = " Those up to leaf " + whole(a.Leaf) + " are older than the ledger: carried over, recorded at " + moment(a.Opened) + " UTC."
+		}
 	}
+	t.Note += carried
 	return t
 }
 
@@ -168,13 +198,13 @@ func optional(s string) cell {
 	return text(s)
 }
 
-func accountantsTable(j *report.Job) *table {
+func accountantsTable(answers []report.Accountant) *table {
 	t := &table{
 		name: "accountants", Caption: "The accountants' answers, side by side",
 		Note:    "ε of what is spent, at the job's δ and under its adjacency.",
 		columns: []column{{key: "accountant", Head: "Accountant"}, {key: "epsilon", Head: "ε", Numeric: true}, {key: "note", Head: "Why it differs"}},
 	}
-	for _, a := range j.Accountants {
+	for _, a := range answers {
 		t.add(text(a.Name), number(a.Epsilon), text(a.Note))
 	}
 	return t

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 )
@@ -17,6 +19,7 @@ type auditBody struct {
 	Job      string // the only one whose account this is; empty: of all
 	Accounts []*shownAccount
 	Jobs     *shown
+	Lag      string // why this node may not have all of the ledger; empty: it has
 }
 
 // shownAccount is an account with its tables as a page shows them.
@@ -29,6 +32,7 @@ func (a *account) show(path string, query url.Values) *shownAccount {
 	s := &shownAccount{account: a}
 	for _, t := range a.tables() {
 		shown := t.show(a.Name+"-"+t.name, 3, path, query)
+		shown.of = "job." + a.Name
 		switch t {
 		case a.privacy:
 			s.Privacy = shown
@@ -59,17 +63,17 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		path := "/audit/" + job
 		return &page{
 			Name: "audit", Title: "Privacy account of " + job, Path: path, Tables: ready.tables(),
-			Body: auditBody{Report: a.Report, Job: job, Accounts: []*shownAccount{ready.show(path, r.URL.Query())}},
+			Body: auditBody{Report: a.Report, Job: job, Lag: p.lag(), Accounts: []*shownAccount{ready.show(path, r.URL.Query())}},
 		}, nil
 	}
 	all := len(a.Jobs) <= mostAccounts
 	jobs := jobsTable(a.Report, func(job string) string {
 		if all {
-			return "#" + job
+			return "#job." + job
 		}
 		return "/audit/" + job
 	})
-	body := auditBody{Report: a.Report, Jobs: jobs.show(jobs.name, 2, "/audit", r.URL.Query())}
+	body := auditBody{Report: a.Report, Jobs: jobs.show(jobs.name, 2, "/audit", r.URL.Query()), Lag: p.lag()}
 	for i := range a.Jobs {
 		if !all {
 			break
@@ -83,10 +87,22 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 	return &page{Name: "audit", Title: "Privacy account", Path: "/audit", Tables: []*table{jobs}, Body: body}, nil
 }
 
+// lag says why this node may not have all of the ledger, empty if it has.
+func (p *Pages) lag() string {
+	why := p.config.NotReady()
+	switch {
+	case len(why) == 0:
+		return ""
+	case slices.Contains(why, "no leader"):
+		return "No leader is known: this node's ledger may lag."
+	}
+	return "This node is not ready (" + strings.Join(why, "; ") + "): its ledger may lag."
+}
+
 // WriteReport writes a report as the auditor's page: one HTML file that needs nothing
 // else.
 func WriteReport(w io.Writer, r *report.Report) error {
-	jobs := jobsTable(r, func(job string) string { return "#" + job })
+	jobs := jobsTable(r, func(job string) string { return "#job." + job })
 	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, 2, "", nil)}
 	for i := range r.Jobs {
 		a, err := newAccount(&r.Jobs[i])

@@ -93,6 +93,7 @@ func newAudit(l Ledger) (*audit, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.MadeAt(time.Now(), h)
 	return &audit{Report: r, History: h, size: h.Checkpoint.Size, accounts: make(map[string]*account)}, nil
 }
 

@@ -38,6 +38,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/ledger/report"
+	"github.com/undertone-fl/undertone/server/internal/solo"
 	"github.com/undertone-fl/undertone/server/pages"
 )
 
@@ -367,13 +368,44 @@ func TestPagesInABrowser(t *testing.T) {
 		b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
 		for _, path := range append([]string{"/enter/forged"}, shownPages...) {
 			b.open(path)
-			if width := eval[float64](b, "document.documentElement.scrollWidth"); width > 390 {
-				t.Errorf("%s is %v pixels wide: %v", path, width, eval[[]string](b, `[...document.querySelectorAll("main *")]
-					.filter(e => e.getBoundingClientRect().right > 390 && !e.closest(".scroll, pre")).map(e => e.outerHTML.slice(0, 80))`))
-			}
+			b.fits(path, 390)
 		}
 		b.forget()
 		b.do(chromedp.ResetViewport())
+	})
+
+	// On a full page there is room for every table, and charts are of one size.
+	t.Run("wide", func(t *testing.T) {
+		b := b.in(t)
+		b.do(chromedp.EmulateViewport(1200, 900))
+		sizes := map[string]bool{}
+		for _, path := range shownPages {
+			b.open(path)
+			b.fits(path, 1200)
+			if over := eval[[]string](b, `[...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.getAttribute("aria-labelledby") + " " + e.scrollWidth + "/" + e.clientWidth)`); len(over) > 0 {
+				t.Errorf("%s has no room for %q", path, over)
+			}
+			for _, size := range eval[[]string](b, `[...document.querySelectorAll("figure svg")].map(e => (e.getScreenCTM().a * 9).toFixed(1))`) {
+				sizes[size] = true // of letters of 9 points, in pixels
+			}
+		}
+		for size := range sizes {
+			if x, err := strconv.ParseFloat(size, 64); err != nil || x < 10 || x > 15 || len(sizes) > 2 {
+				t.Errorf("letters of %v pixels", slices.Collect(maps.Keys(sizes)))
+				break
+			}
+		}
+		b.do(chromedp.ResetViewport())
+	})
+
+	t.Run("on paper", func(t *testing.T) {
+		b := b.in(t)
+		b.open("/audit/films")
+		call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+		if height := eval[float64](b, `document.querySelector("details pre").getBoundingClientRect().height`); height == 0 {
+			t.Error("the checkpoint is not printed")
+		}
+		call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
 	})
 
 	t.Run("refreshes", func(t *testing.T) {
@@ -388,6 +420,42 @@ func TestPagesInABrowser(t *testing.T) {
 		must(t, err)
 		b.quiet("a refresh")
 	})
+}
+
+// fits fails unless the page is no wider than the window.
+func (b *tab) fits(path string, most int) {
+	b.t.Helper()
+	if width := eval[int](b, "document.documentElement.scrollWidth"); width > most {
+		b.t.Errorf("%s is %d pixels wide: %v", path, width, eval[[]string](b, fmt.Sprintf(`[...document.querySelectorAll("main *")]
+			.filter(e => e.getBoundingClientRect().right > %d && !e.closest(".scroll, pre")).map(e => e.outerHTML.slice(0, 80))`, most)))
+	}
+}
+
+// A job's name may be as long as names are: it breaks, and not the page.
+func TestLongNamesInABrowser(t *testing.T) {
+	name := strings.Repeat("m", 63)
+	bare := solo.New()
+	bare.BeginLedger(t)
+	for _, job := range []string{name, "short"} {
+		bare.Create(t, solo.Parameters(), solo.Terms(job))
+		bare.Do(t, rounds.OpenRound{Job: job, Round: 1, Attempt: 1})
+		bare.Do(t, rounds.CloseRound{Job: job, Round: 1, Attempt: 1})
+		bare.Do(t, rounds.OpenRound{Job: job, Round: 1, Attempt: 2})
+	}
+	n := serveNode(t, bare, solo.SecretKey)
+	b := openBrowser(t, n)
+	b.enter()
+	for _, width := range []int{390, 1200} {
+		b.do(chromedp.EmulateViewport(int64(width), 900))
+		for _, path := range []string{"/audit", "/audit/" + name, "/jobs/" + name, "/operate"} {
+			b.open(path)
+			b.fits(path, width)
+			for _, cut := range eval[[]string](b, `[...document.querySelectorAll("h1, h2, h3, th, .card p")].filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1).map(e => e.outerHTML.slice(0, 80))`) {
+				t.Errorf("%s, %d: %s has no room", path, width, cut)
+			}
+		}
+	}
+	b.quiet("long names")
 }
 
 // A link is good once, in a browser too, and a page says how to get another.
@@ -501,7 +569,7 @@ func (b *tab) reachAll(path string) {
 func (b *tab) hear(path string) {
 	b.t.Helper()
 	tree := call(b, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
-	heard := map[string]int{}
+	heard, landmarks := map[string]int{}, map[string]int{}
 	level := 0
 	for _, x := range tree.Nodes {
 		if x.Ignored || x.Role == nil {
@@ -517,6 +585,11 @@ func (b *tab) hear(path string) {
 		case "image", "table", "link", "heading", "region", "button":
 			if strings.TrimSpace(name) == "" {
 				b.t.Errorf("%s: a %s has no name", path, role)
+			}
+		}
+		if slices.Contains([]string{"region", "navigation", "banner", "contentinfo", "main"}, role) {
+			if landmarks[role+" "+name]++; landmarks[role+" "+name] == 2 {
+				b.t.Errorf("%s: two landmarks are heard as %s %q", path, role, name)
 			}
 		}
 		if role == "heading" {

@@ -27,7 +27,7 @@ var (
 
 // Figures stand beside each other where there is room, and are read on a telephone.
 const (
-	chartWidth  = vg.Length(275)
+	chartWidth  = vg.Length(252) // three in a row of a full page, as large as drawn
 	chartHeight = vg.Length(150)
 	// mostPoints of a line that are drawn, and mostMarkers up to which each has one.
 	mostPoints  = 400

@@ -11,10 +11,10 @@ import (
 // downloadTime is how long the ledger may take to a slow reader.
 const downloadTime = 10 * time.Minute
 
-// downloads write what an auditor takes home.
-func (p *Pages) downloads() map[string]func(http.ResponseWriter, *http.Request) error {
-	head := func(write func(http.ResponseWriter, *notary.Head)) func(http.ResponseWriter, *http.Request) error {
-		return func(w http.ResponseWriter, _ *http.Request) error {
+// takeHome are what writes what an auditor takes home.
+func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, visitor) error {
+	head := func(write func(http.ResponseWriter, *notary.Head)) func(http.ResponseWriter, *http.Request, visitor) error {
+		return func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
 			h, err := p.config.Ledger.Head()
 			if err == nil {
 				write(w, h)
@@ -26,8 +26,13 @@ func (p *Pages) downloads() map[string]func(http.ResponseWriter, *http.Request) 
 		saveAs(w, "text/plain; charset=utf-8", name)
 		_, _ = w.Write([]byte(text)) // to a program that may have gone
 	}
-	return map[string]func(http.ResponseWriter, *http.Request) error{
-		"ledger.zip": func(w http.ResponseWriter, r *http.Request) error {
+	return map[string]func(http.ResponseWriter, *http.Request, visitor) error{
+		"ledger.zip": func(w http.ResponseWriter, r *http.Request, v visitor) error {
+			leave, ok := p.downloads.Enter(v.Identity)
+			if !ok {
+				return errTooMany
+			}
+			defer leave()
 			b, err := p.config.Ledger.Bundle()
 			if err != nil {
 				return err
@@ -42,16 +47,16 @@ func (p *Pages) downloads() map[string]func(http.ResponseWriter, *http.Request) 
 			}
 			return nil
 		},
-		"ledger.pub": head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "ledger.pub", h.Key+"\n") }),
-		"checkpoint": head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "checkpoint", string(h.Note)) }),
-		"report.json": func(w http.ResponseWriter, _ *http.Request) error {
+		p.claimedKey(): head(func(w http.ResponseWriter, h *notary.Head) { lines(w, p.claimedKey(), h.Key+"\n") }),
+		"checkpoint":   head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "checkpoint", string(h.Note)) }),
+		"report.json": func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
 			a, err := p.books.audit()
 			if err != nil {
 				return err
 			}
 			return writeJSON(w, "report.json", a.Report)
 		},
-		"report.html": func(w http.ResponseWriter, _ *http.Request) error {
+		"report.html": func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
 			a, err := p.books.audit()
 			if err != nil {
 				return err
@@ -62,6 +67,10 @@ func (p *Pages) downloads() map[string]func(http.ResponseWriter, *http.Request) 
 		},
 	}
 }
+
+// claimedKey is the file of the key that this node says is the ledger's. Its name is not
+// that of the key which an auditor trusts, so that it does not take that one's place.
+func (p *Pages) claimedKey() string { return "claimed-by-" + p.config.Name + ".pub" }
 
 func (p *Pages) downloadsPage(*http.Request) (*page, error) {
 	h, err := p.config.Ledger.Head()
@@ -76,11 +85,11 @@ func (p *Pages) downloadsPage(*http.Request) (*page, error) {
 	for _, f := range []struct{ name, what string }{
 		{"ledger.zip", "The whole ledger: " + count(h.Checkpoint.Size, "record", "records") + ", their signed checkpoint, and the specifications of all jobs. undertone audit verify reads it."},
 		{"checkpoint", "The signed checkpoint alone (C2SP tlog-checkpoint). Keep it: whatever comes later has to extend it."},
-		{"ledger.pub", "The public key that this node says signs the ledger now. An auditor has it from elsewhere; this is to compare."},
+		{p.claimedKey(), "The public key that this node claims signs the ledger now: to be compared with the one that you hold, and not to be verified with. A node that lies about the ledger lies about its key."},
 		{"report.json", "The auditor's page as JSON."},
 		{"report.html", "The auditor's page as one file that needs no network."},
 	} {
 		t.add(cell{value: f.name, Link: "/downloads/" + f.name}, text(f.what))
 	}
-	return &page{Name: "downloads", Title: "Downloads", Path: "/downloads", Tables: []*table{t}, Body: h}, nil
+	return &page{Name: "downloads", Title: "Downloads", Path: "/downloads", Tables: []*table{t}, Body: p.lag()}, nil
 }

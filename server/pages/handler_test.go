@@ -2,6 +2,7 @@ package pages_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/csv"
 	"encoding/json"
@@ -13,14 +14,19 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/net/html"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/undertone-fl/undertone/aggregation"
+	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 	"github.com/undertone-fl/undertone/proto/identity"
@@ -28,6 +34,7 @@ import (
 	"github.com/undertone-fl/undertone/server/internal/solo"
 	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/pages"
+	"github.com/undertone-fl/undertone/server/replication"
 )
 
 // browser is a client with somebody's certificate, or none, that keeps cookies and
@@ -79,7 +86,7 @@ func (n *node) get(t testing.TB, c *http.Client, path string) (*http.Response, s
 // everything is an address of each kind.
 var everything = []string{
 	"/", "/audit", "/audit/films", "/audit/jobs.csv", "/audit/films/releases.json", "/operate", "/operate/nodes.csv",
-	"/jobs/films", "/jobs/films/rounds.csv", "/downloads", "/downloads/ledger.zip", "/downloads/ledger.pub",
+	"/jobs/films", "/jobs/films/rounds.csv", "/downloads", "/downloads/ledger.zip", "/downloads/claimed-by-n1.pub",
 	"/downloads/checkpoint", "/downloads/report.json", "/downloads/report.html", "/jobs/nothing", "/nothing",
 }
 
@@ -129,11 +136,68 @@ func TestRoles(t *testing.T) {
 	}
 }
 
+// A connection does not keep anybody in whose certificate has expired, or whose authority
+// is none any more, and over the next one a browser may show another.
+func TestCertificatesEndOverConnections(t *testing.T) {
+	status := func(t *testing.T, n *node, c *http.Client) int {
+		t.Helper()
+		resp, body := n.get(t, c, "/audit")
+		if resp.StatusCode == http.StatusForbidden && !strings.Contains(body, "No entry") {
+			t.Error(body)
+		}
+		return resp.StatusCode
+	}
+	t.Run("expired", func(t *testing.T) {
+		n := serve(t)
+		now := time.Now()
+		n.pages.SetClock(func() time.Time { return now })
+		c, dials := countDials(n.browser(t, &carol))
+		if got := status(t, n, c); got != http.StatusOK || *dials != 1 {
+			t.Fatalf("at first: %d, over %d connections", got, *dials)
+		}
+		now = now.Add(authority.LeafLifetime - time.Minute)
+		if got := status(t, n, c); got != http.StatusOK {
+			t.Errorf("a minute before its end: %d", got)
+		}
+		now = now.Add(2 * time.Minute)
+		if got := status(t, n, c); got != http.StatusForbidden || *dials != 1 {
+			t.Errorf("a minute after its end: %d, over %d connections", got, *dials)
+		}
+		if status(t, n, c); *dials != 2 {
+			t.Errorf("asked again over the same connection, of %d", *dials)
+		}
+	})
+	t.Run("of an authority that was replaced", func(t *testing.T) {
+		n := serve(t)
+		c, dials := countDials(n.browser(t, &carol))
+		if got := status(t, n, c); got != http.StatusOK {
+			t.Fatalf("at first: %d", got)
+		}
+		next, err := authority.New()
+		must(t, err)
+		must(t, os.WriteFile(n.files.Authority, next.PEM(), 0o600))
+		must(t, n.bearer.Reload())
+		if got := status(t, n, c); got != http.StatusForbidden || *dials != 1 {
+			t.Errorf("after that: %d, over %d connections", got, *dials)
+		}
+	})
+}
+
+// countDials counts a browser's connections.
+func countDials(c *http.Client) (*http.Client, *int) {
+	dials := new(int)
+	c.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		*dials++
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	return c, dials
+}
+
 func TestHeaders(t *testing.T) {
 	n := serve(t)
 	for _, who := range []*identity.Identity{nil, &carol} {
 		c := n.browser(t, who)
-		for _, path := range append([]string{"/style.css", "/live.js", "/icon.svg", "/enter/forged"}, everything...) {
+		for _, path := range append([]string{"/style.css", "/live.js", "/icon.svg", "/favicon.ico", "/enter/forged"}, everything...) {
 			resp, _ := n.get(t, c, path)
 			for name, want := range map[string]string{
 				"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store", "X-Frame-Options": "DENY",
@@ -202,8 +266,10 @@ func TestLinks(t *testing.T) {
 		if resp, _ := n.ask(t, n.browser(t, nil), http.MethodHead, link); resp.StatusCode != http.StatusForbidden {
 			t.Error("HEAD looks at what a link shows")
 		}
-		if got := status(n.browser(t, nil), link, "Sec-Purpose", "prefetch"); got != http.StatusForbidden {
-			t.Error("a browser that looks ahead uses the link up")
+		for _, header := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+			if got := status(n.browser(t, nil), link, header, "prefetch"); got != http.StatusForbidden {
+				t.Errorf("a browser that looks ahead, and says so by %s, uses the link up", header)
+			}
 		}
 		c := n.browser(t, nil)
 		resp, body := n.get(t, c, link)
@@ -247,6 +313,17 @@ func TestLinks(t *testing.T) {
 		now = now.Add(time.Second)
 		if got := status(c, "/audit"); got != http.StatusForbidden {
 			t.Errorf("at its end: %d", got)
+		}
+	})
+	t.Run("whatever certificate is shown", func(t *testing.T) {
+		for _, who := range []identity.Identity{{Role: identity.Client, Name: "alice"}, {Role: identity.Node, Name: "n2"}, olaf} {
+			c := n.browser(t, &who)
+			if got := status(c, n.link(t, carol, 0)); got != http.StatusOK {
+				t.Errorf("%v comes by a link: %d", who, got)
+			}
+			if got := status(c, "/audit"); got != http.StatusOK {
+				t.Errorf("%v with its cookie: %d", who, got)
+			}
 		}
 	})
 	t.Run("has the role of who made it", func(t *testing.T) {
@@ -330,6 +407,55 @@ func TestStrangersMakeRoom(t *testing.T) {
 	}
 	if resp, _ := n.get(t, n.browser(t, &carol), "/downloads/checkpoint"); resp.StatusCode != http.StatusOK {
 		t.Error(resp.Status)
+	}
+}
+
+// Nobody who may come in takes all the room: of many connections the oldest are closed.
+func TestNobodyTakesAllConnections(t *testing.T) {
+	n := serve(t)
+	for range 100 { // more than there may be of everybody
+		c := n.browser(t, &olaf)
+		if resp, _ := n.get(t, c, "/downloads/checkpoint"); resp.StatusCode != http.StatusOK {
+			t.Fatal(resp.Status)
+		}
+	}
+	if resp, _ := n.get(t, n.browser(t, &carol), "/downloads/checkpoint"); resp.StatusCode != http.StatusOK {
+		t.Error(resp.Status)
+	}
+}
+
+// The whole ledger is on its way to one identity twice at a time, over whatever
+// connections, and to another one all the same.
+func TestDownloadsAtATime(t *testing.T) {
+	n := serve(t)
+	n.ledger.entered, n.ledger.wait = make(chan struct{}), make(chan struct{})
+	var group errgroup.Group
+	for range 2 {
+		c := n.browser(t, &carol)
+		group.Go(func() error {
+			if resp, _ := n.get(t, c, "/downloads/ledger.zip"); resp.StatusCode != http.StatusOK {
+				return errors.New(resp.Status)
+			}
+			return nil
+		})
+		<-n.ledger.entered
+	}
+	if resp, body := n.get(t, n.browser(t, &carol), "/downloads/ledger.zip"); resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(body, "Too many downloads") {
+		t.Errorf("the third: %s", resp.Status)
+	}
+	other := n.browser(t, &olaf)
+	group.Go(func() error {
+		if resp, _ := n.get(t, other, "/downloads/ledger.zip"); resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
+		}
+		return nil
+	})
+	<-n.ledger.entered
+	close(n.ledger.wait)
+	must(t, group.Wait())
+	go func() { <-n.ledger.entered }()
+	if resp, _ := n.get(t, n.browser(t, &carol), "/downloads/ledger.zip"); resp.StatusCode != http.StatusOK {
+		t.Errorf("after those: %s", resp.Status)
 	}
 }
 
@@ -431,8 +557,10 @@ func TestFilesAgreeWithTheReport(t *testing.T) {
 			t.Errorf("%v, want %+v", row, p)
 		}
 	}
+	answers, err := j.Accountants.All()
+	must(t, err)
 	for i, row := range n.rows(t, c, "/audit/films/accountants") {
-		if a := j.Accountants[i]; row["accountant"] != a.Name || row["epsilon"] != a.Epsilon {
+		if a := answers[i]; row["accountant"] != a.Name || row["epsilon"] != a.Epsilon {
 			t.Errorf("%v, want %+v", row, a)
 		}
 	}
@@ -491,7 +619,7 @@ func TestBundle(t *testing.T) {
 	if len(h.Jobs) != 2 || h.Jobs[0].Name != films {
 		t.Errorf("%+v", h.Jobs)
 	}
-	if _, key := n.get(t, c, "/downloads/ledger.pub"); key != solo.PublicKey+"\n" {
+	if _, key := n.get(t, c, "/downloads/claimed-by-n1.pub"); key != solo.PublicKey+"\n" {
 		t.Errorf("the key is %q", key)
 	}
 	if _, signed := n.get(t, c, "/downloads/checkpoint"); signed != string(b.Checkpoint) {
@@ -545,9 +673,7 @@ func TestNoDeadLinks(t *testing.T) {
 				ids[id]++
 			}
 			for _, name := range []string{"aria-labelledby", "aria-describedby"} {
-				if id := attribute(x, name); id != "" {
-					wanted = append(wanted, id)
-				}
+				wanted = append(wanted, strings.Fields(attribute(x, name))...)
 			}
 			to := attribute(x, "href")
 			if to == "" {
@@ -561,7 +687,7 @@ func TestNoDeadLinks(t *testing.T) {
 					seen[to] = true
 					next = append(next, to)
 				}
-			case to != "":
+			case to != "" && !strings.HasPrefix(to, "data:"):
 				t.Errorf("%s leads to %s", next[0], to)
 			}
 		}
@@ -594,11 +720,11 @@ func TestWriteReport(t *testing.T) {
 	}
 	for _, x := range elements(t, b.String()) {
 		for _, name := range []string{"href", "src", "onload", "style"} {
-			if v := attribute(x, name); v != "" && !strings.HasPrefix(v, "#") {
+			if v := attribute(x, name); v != "" && !strings.HasPrefix(v, "#") && !strings.HasPrefix(v, "data:image/svg+xml;base64,") {
 				t.Errorf("<%s %s=%q>", x.Data, name, v)
 			}
 		}
-		if x.Data == "script" || x.Data == "link" {
+		if x.Data == "script" || x.Data == "link" && attribute(x, "rel") != "icon" {
 			t.Errorf("<%s>", x.Data)
 		}
 	}
@@ -632,14 +758,20 @@ func tablesOf(t *testing.T, document string) map[string][]string {
 	return tables
 }
 
-// counted is a ledger that counts how often all of it is read.
+// counted is a ledger that counts how often all of it is read, and may keep who reads it
+// waiting.
 type counted struct {
 	*notary.Notary
-	bundles int
+	bundles       atomic.Int32
+	entered, wait chan struct{}
 }
 
 func (c *counted) Bundle() (*ledger.Bundle, error) {
-	c.bundles++
+	c.bundles.Add(1)
+	if c.wait != nil {
+		c.entered <- struct{}{}
+		<-c.wait
+	}
 	return c.Notary.Bundle()
 }
 
@@ -651,8 +783,89 @@ func TestReportIsKept(t *testing.T) {
 		n.get(t, c, "/audit")
 		n.get(t, c, "/audit/films/releases.csv")
 	}
-	if n.ledger.bundles != 1 {
-		t.Errorf("verified %d times", n.ledger.bundles)
+	if times := n.ledger.bundles.Load(); times != 1 {
+		t.Errorf("verified %d times", times)
+	}
+}
+
+// A node that is cut off says so of its ledger, which others may have more of.
+func TestLag(t *testing.T) {
+	n := serve(t)
+	c := n.browser(t, &carol)
+	for why, want := range map[string]string{
+		"":                      "",
+		"no leader":             "No leader is known: this node&#39;s ledger may lag.",
+		"log is being replayed": "This node is not ready (log is being replayed): its ledger may lag.",
+	} {
+		n.SetNotReady(strings.FieldsFunc(why, func(r rune) bool { return r == ';' })...)
+		for _, path := range []string{"/audit", "/audit/films", "/downloads"} {
+			if _, body := n.get(t, c, path); strings.Contains(body, "ledger may lag") != (want != "") || !strings.Contains(body, want) {
+				t.Errorf("%s of a node with %q", path, why)
+			}
+		}
+	}
+}
+
+// Rounds that are not opened, for the node that leads cannot sign, are said to wait.
+func TestRoundsWaitForAKey(t *testing.T) {
+	n := serve(t)
+	c := n.browser(t, &olaf)
+	says := func(path string) bool {
+		_, body := n.get(t, c, path)
+		return strings.Contains(body, "waits for a leader that can sign the ledger (n1: this node cannot sign it: ledger.key: why)")
+	}
+	if says("/operate") || says("/jobs/songs") {
+		t.Error("it can sign")
+	}
+	n.leaderNotReady = []string{"no matter", notary.NotReadyPrefix + "this node cannot sign it: ledger.key: why"}
+	if !says("/operate") || !says("/jobs/songs") {
+		t.Error("what the job songs waits for is not said")
+	}
+}
+
+// Contributions that a node learns of when it joins, or comes back, were taken before.
+func TestThroughputOfANodeThatJoined(t *testing.T) {
+	n := serve(t)
+	now := time.Now()
+	rate := func(seconds float64) (perSecond float64, ok bool) {
+		now = now.Add(time.Duration(seconds * float64(time.Second)))
+		n.pages.Observe(now)
+		return n.pages.Throughput(time.Minute)
+	}
+	silent := func(when string, seconds float64) {
+		t.Helper()
+		if got, ok := rate(seconds); ok && got != 0 {
+			t.Errorf("%s: %v/s", when, got)
+		}
+	}
+	spec, _ := n.job(films)
+	collect := func(from, to int) {
+		zeros := aggregation.Pack(nil, make([]int64, spec.Releases[9].Length), spec.Width())
+		n.Do(t, rounds.Collect{Job: films, Round: 10, Attempt: 1, Members: ids(to)[from:], Sum: rounds.BlobOf(zeros)})
+	}
+	silent("at first", 0)
+	collect(412, 422)
+	if got, ok := rate(5); !ok || got != 2 {
+		t.Errorf("ten in 5 s: %v/s", got)
+	}
+	n.installed.Add(1)
+	collect(422, 522) // by the snapshot
+	silent("with a snapshot", 5)
+	silent("after it", 5)
+	n.SetNotReady("log is being replayed")
+	silent("cut off", 5)
+	collect(522, 622) // by the log
+	silent("catching up", 5)
+	n.SetNotReady()
+	silent("caught up", 5)
+	collect(622, 632)
+	if got, ok := rate(5); !ok || got != 2 {
+		t.Errorf("ten in 5 s after all that: %v/s", got)
+	}
+	n.barrier = replication.ErrNoLeader
+	n.installed.Add(1)
+	if got, ok := rate(5); ok {
+		t.Errorf("before it is known what there was: %v/s", got)
 	}
 }
 
@@ -666,8 +879,8 @@ func TestWithoutLedger(t *testing.T) {
 		key    string
 		saying string
 	}{
-		{"not begun", false, solo.SecretKey, "has not begun"},
-		{"no key", true, other, "cannot sign the ledger"},
+		{"not begun", false, solo.SecretKey, "It begins when all members read it: n2 are to be upgraded."},
+		{"no key", true, other, "ledger.key: it has not the key"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bare := solo.New()
@@ -675,6 +888,7 @@ func TestWithoutLedger(t *testing.T) {
 				bare.BeginLedger(t)
 			}
 			n := serveNode(t, bare, test.key)
+			n.older = []string{"n2"}
 			c := n.browser(t, &carol)
 			for _, path := range []string{"/audit", "/downloads", "/downloads/ledger.zip"} {
 				if resp, body := n.get(t, c, path); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, test.saying) {
@@ -685,5 +899,55 @@ func TestWithoutLedger(t *testing.T) {
 				t.Errorf("the operator's page: %s", resp.Status)
 			}
 		})
+	}
+}
+
+// A job of which every round is released is finished, in the same word everywhere, and
+// nothing is said to come next.
+func TestFinishedJob(t *testing.T) {
+	bare := solo.New()
+	bare.BeginLedger(t)
+	spec := bare.Create(t, solo.Parameters(), solo.Terms("done"))
+	for i := range spec.Releases {
+		zeros := aggregation.Pack(nil, make([]int64, spec.Releases[i].Length), spec.Width())
+		bare.Do(t, rounds.OpenRound{Job: "done", Round: i + 1, Attempt: 1})
+		bare.Do(t, rounds.Collect{Job: "done", Round: i + 1, Attempt: 1, Members: ids(spec.RoundSize), Sum: rounds.BlobOf(zeros)})
+		bare.Do(t, rounds.ReleaseRound{Job: "done", Round: i + 1, Attempt: 1, State: rounds.BlobOf([]byte{byte(i)})})
+	}
+	n := serveNode(t, bare, solo.SecretKey)
+	c := n.browser(t, &carol)
+	all := fmt.Sprintf("All %d rounds are released. What it costs", len(spec.Releases))
+	for path, want := range map[string]string{
+		"/jobs/done": all, "/audit": `<span class="badge is-finished">finished</span>`, "/audit/jobs.csv": "done,finished,", "/operate": "nothing: every round is released",
+	} {
+		if _, body := n.get(t, c, path); !strings.Contains(body, want) {
+			t.Errorf("%s has no %q:\n%s", path, want, body)
+		}
+	}
+}
+
+// What others chose, such as why an attempt failed, is no formula to a spreadsheet.
+func TestFormulasInCSV(t *testing.T) {
+	bare := solo.New()
+	bare.BeginLedger(t)
+	bare.Create(t, solo.Parameters(), solo.Terms("job"))
+	for i, why := range []string{`=HYPERLINK("https://example.org")`, "+1", "-1", "@x", "too few"} {
+		bare.Do(t, rounds.OpenRound{Job: "job", Round: 1, Attempt: i + 1})
+		bare.Do(t, rounds.FailRound{Job: "job", Round: 1, Attempt: i + 1, Why: why})
+	}
+	n := serveNode(t, bare, solo.SecretKey)
+	c := n.browser(t, &carol)
+	_, body := n.get(t, c, "/audit/job/releases.csv")
+	lines, err := csv.NewReader(strings.NewReader(body)).ReadAll()
+	must(t, err)
+	var got []string
+	for _, line := range lines[1:] {
+		got = append(got, line[len(line)-1])
+	}
+	if want := []string{`'=HYPERLINK("https://example.org")`, "'+1", "'-1", "'@x", "too few"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if _, body := n.get(t, c, "/audit/job/releases.json"); !strings.Contains(body, `"why": "-1"`) {
+		t.Error("JSON is not what was said")
 	}
 }

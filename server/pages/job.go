@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"gonum.org/v1/plot/plotter"
@@ -14,12 +15,10 @@ import (
 
 // jobBody is a job's page.
 type jobBody struct {
-	Job      string
-	State    string
-	Now      string // what goes on
-	Released int
-	Rounds   int
-	Figures  []drawn
+	Job     string
+	State   string
+	Now     string // how far it is, and what goes on
+	Figures []drawn
 	// Quality says what the job tells of how good its model is.
 	Quality string
 	// Account is whether the ledger has one.
@@ -42,9 +41,17 @@ func (p *Pages) jobPage(r *http.Request) (*page, error) {
 	}
 	edition, _ := p.config.Board.At(0)
 	b := edition.Job(name)
-	body := jobBody{
-		Job: name, State: job.State.String(), Now: sentence(next(jobLook{job, name}, b)),
-		Released: job.Released, Rounds: len(job.Spec.Releases),
+	var silent string
+	if n := len(job.Attempts); job.State == rounds.Running && (n == 0 || job.Attempts[n-1].Phase != rounds.Collecting) {
+		members, err := p.config.Node.Members(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		silent = unsigned(members)
+	}
+	body := jobBody{Job: name, State: job.State.String(), Now: progress(&job)}
+	if job.State != rounds.Finished {
+		body.Now += " " + sentence(next(jobLook{job, name}, b, silent))
 	}
 	if n := len(job.Attempts); n > 0 && job.Attempts[n-1].Phase == rounds.Collecting {
 		body.Now += fmt.Sprintf(": %s of at most %s", count(job.Attempts[n-1].Members, "contribution", "contributions"), whole(job.Spec.RoundSize))
@@ -52,7 +59,9 @@ func (p *Pages) jobPage(r *http.Request) (*page, error) {
 			body.Now += ", " + span(b.Remaining(time.Now())) + " left"
 		}
 	}
-	body.Now += "."
+	if !strings.HasSuffix(body.Now, ".") {
+		body.Now += "."
+	}
 
 	trace, words := qualityOf(&job)
 	body.Quality = words
@@ -68,6 +77,18 @@ func (p *Pages) jobPage(r *http.Request) (*page, error) {
 		}
 	}
 	return &page{Name: "job", Title: "Job " + name, Path: "/jobs/" + name, Live: true, Tables: tables, Body: body}, nil
+}
+
+// progress says how far a job is, in a sentence.
+func progress(job *rounds.JobView) string {
+	all := len(job.Spec.Releases)
+	switch {
+	case job.Released < all:
+		return fmt.Sprintf("%s of %s released.", whole(job.Released), count(all, "round is", "rounds are"))
+	case all == 1:
+		return "The only round is released."
+	}
+	return fmt.Sprintf("All %s rounds are released.", whole(all))
 }
 
 func roundsTable(job *rounds.JobView, times ended) *table {

@@ -10,11 +10,21 @@ import (
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/server/pages/figure"
+	"github.com/undertone-fl/undertone/server/replication"
 )
 
 // meter remembers how many contributions the cluster had taken, for a while.
+//
+// It measures only while the node keeps up. What a node learns of when it joins, or comes
+// back, was taken before; so after that it begins anew, with what it knows once it has
+// seen all that was committed until then.
 type meter struct {
-	node Node
+	node     Node
+	stats    func() replication.Stats
+	notReady func() []string
+
+	current   bool   // it keeps up, since it last made sure
+	installed uint64 // snapshots by then
 
 	mu      sync.Mutex
 	samples []sample // the oldest first
@@ -30,23 +40,44 @@ const (
 	meterTime  = 15 * time.Minute
 )
 
-func newMeter(n Node) *meter {
-	m := &meter{node: n}
-	m.read(time.Now())
-	return m
+func newMeter(n Node, stats func() replication.Stats, notReady func() []string) *meter {
+	return &meter{node: n, stats: stats, notReady: notReady}
 }
 
 func (m *meter) run(ctx context.Context) {
 	tick := time.NewTicker(meterPause)
 	defer tick.Stop()
 	for {
+		m.tick(ctx, time.Now())
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
-			m.read(now)
+		case <-tick.C:
 		}
 	}
+}
+
+// tick takes a sample if the node keeps up, and else forgets those there are.
+func (m *meter) tick(ctx context.Context, now time.Time) {
+	if installed := m.stats().Installed; len(m.notReady()) > 0 || installed != m.installed {
+		m.current, m.installed = false, installed
+		m.forget()
+	}
+	if !m.current && len(m.notReady()) == 0 {
+		ctx, cancel := context.WithTimeout(ctx, meterPause)
+		defer cancel()
+		_, err := m.node.Barrier(ctx)
+		m.current = err == nil
+	}
+	if m.current {
+		m.read(now)
+	}
+}
+
+func (m *meter) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.samples = nil
 }
 
 // read takes a sample. All that was ever committed is in the state, so the figure is the
@@ -72,6 +103,9 @@ func (m *meter) read(now time.Time) {
 func (m *meter) rate(over time.Duration) (perSecond float64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.samples) == 0 {
+		return 0, false
+	}
 	last := m.samples[len(m.samples)-1]
 	i := slices.IndexFunc(m.samples, func(s sample) bool { return last.at.Sub(s.at) <= over })
 	first := m.samples[i]
@@ -98,7 +132,7 @@ func (m *meter) figure() *figure.Figure {
 	}
 	f := chart(&figure.Figure{
 		Name: "throughput", Title: "Contributions a second", X: "minutes from now", Y: "contributions/s", Width: 400,
-		Caption: "What all nodes together have committed, over the last quarter of an hour or since this node started.",
+		Caption: "What all nodes together have committed, over the last quarter of an hour or since this node keeps up.",
 	}, []series{line}, nil, nil)
 	f.Panels[0].X.Min, f.Panels[0].X.Max = line.points[0].X, 0
 	f.Panels[0].X.Tick.Marker = figure.EvenTicks{Room: 6}

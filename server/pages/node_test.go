@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/dp/noise"
 	"github.com/undertone-fl/undertone/proto/identity"
@@ -52,7 +55,7 @@ func (c *clock) pass(d time.Duration) { c.at = c.at.Add(d) }
 // history is what a node has applied, made once: it takes seconds.
 var history = sync.OnceValue(func() []rounds.Command {
 	var log []rounds.Command
-	c := clock{time.Date(2026, 11, 20, 6, 30, 0, 0, time.UTC)}
+	c := clock{time.Date(2025, 11, 20, 6, 30, 0, 0, time.UTC)}
 	m := rounds.NewMachine()
 	do := func(command rounds.Command) {
 		dated := rounds.Dated{At: c.at.UnixMilli(), Command: command}
@@ -69,6 +72,11 @@ var history = sync.OnceValue(func() []rounds.Command {
 		Job: films, Epsilon: 6, Delta: 1e-6, Adjacency: dp.ZeroOut, Trust: rounds.TrustDistributed,
 		NMin: leastFilm, RoundSize: users, Deadline: 20 * time.Minute, Spare: 2,
 	})
+	rho := 0.0
+	for _, r := range spec.Releases {
+		rho += r.Charge.Rho()
+	}
+	claim := uint64(1e6 * accounting.GaussianEpsilon(math.Sqrt(2*rho), spec.Delta))
 	population := population()
 	contribute := func(round, attempt, members int) {
 		do(rounds.Collect{Job: films, Round: round, Attempt: attempt, Members: ids(members), Sum: sumOf(m, spec, round, population[:members])})
@@ -100,8 +108,9 @@ var history = sync.OnceValue(func() []rounds.Command {
 		attempt = 1
 		if round == 7 {
 			do(rounds.RecordCanary{Measured: ledger.CanaryMeasured{
-				Job: films, By: "auditor/carol", Claimed: 6_000_000, Lower: 5_871_000, Delta: "1e-06",
+				Job: films, By: "auditor/carol", Claimed: claim, Lower: claim / 100 * 97, Upper: claim / 100 * 102, Delta: "1e-06",
 				Confidence: 950_000, Trials: 100_000, Passed: true, Measured: c.at.UnixMilli(),
+				How: "test jobs with this job's specification, by undertone audit canary in one process",
 			}})
 		}
 	}
@@ -209,7 +218,14 @@ type node struct {
 	ledger    *counted
 	log       *lines
 	authority *authority.Authority
+	files     identity.Files
+	bearer    *identity.Bearer
 	address   string
+
+	leaderNotReady []string
+	older          []string      // members
+	installed      atomic.Uint64 // snapshots
+	barrier        error
 }
 
 var (
@@ -242,17 +258,19 @@ func serveNode(t testing.TB, on *solo.Node, secret string) *node {
 		Identity: identity.Identity{Role: identity.Node, Name: "n1"}, Hosts: []string{"localhost", "127.0.0.1"},
 	})
 	must(t, err)
-	bearer, err := issued.Bearer()
+	n.files, err = issued.Write(filepath.Join(t.TempDir(), "n1"))
+	must(t, err)
+	n.bearer, err = identity.LoadWithLogger(n.files, slog.New(slog.DiscardHandler))
 	must(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	n.address = l.Addr().String()
 	n.pages = pages.New(pages.Config{
-		Name: "n1", Host: n.address, Bearer: bearer, Node: n, Board: board.New(n), Ledger: n.ledger,
+		Name: "n1", Host: n.address, Bearer: n.bearer, Node: n, Board: board.New(n), Ledger: n.ledger,
 		Stats: func() replication.Stats {
-			return replication.Stats{Leading: true, Term: 3, Members: 3, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond}
+			return replication.Stats{Leading: true, Term: 3, Members: 3, Applied: 40, FirstEntry: 1, LastEntry: 40, LogBytes: 182_000, Proposals: 40, ProposeTime: 90 * time.Millisecond, Installed: n.installed.Load()}
 		},
-		NotReady: n.NotReady, Disk: func() (int64, error) { return 1_480_000, nil },
+		NotReady: n.NotReady, Older: func() []string { return n.older }, Disk: func() (int64, error) { return 1_480_000, nil },
 		Panicked: func() { t.Errorf("a page panicked:\n%s", n.log) },
 		Logger:   slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
@@ -285,6 +303,14 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
+// Barrier is the solo node's, unless the leader cannot be reached.
+func (n *node) Barrier(ctx context.Context) (uint64, error) {
+	if n.barrier != nil {
+		return 0, n.barrier
+	}
+	return n.Node.Barrier(ctx)
+}
+
 // Members are this node, and two that are not there.
 func (n *node) Members(context.Context) ([]replication.Member, error) {
 	var applied uint64
@@ -296,6 +322,7 @@ func (n *node) Members(context.Context) ([]replication.Member, error) {
 		}
 	}
 	members := []replication.Member{member("n1", applied), member("n2", applied), member("n3", applied-3)}
+	members[0].NotReady = n.leaderNotReady
 	members[2].NotReady = []string{"log: catching up"}
 	return members, nil
 }

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/driver"
+	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/replication"
 )
 
@@ -52,7 +54,7 @@ func (p *Pages) operatePage(r *http.Request) (*page, error) {
 	return &page{
 		Name: "operate", Title: "Operations", Path: "/operate", Live: true, Body: body,
 		Tables: []*table{
-			openTable(views, edition), stateTable(views, edition), nodes, cohortsTable(views), failuresTable(views, times),
+			openTable(views, edition), stateTable(views, edition, unsigned(members)), nodes, cohortsTable(views), failuresTable(views, times),
 		},
 	}, nil
 }
@@ -101,6 +103,8 @@ func (p *Pages) facts() []fact {
 	}
 	if head, err := p.config.Ledger.Head(); err == nil {
 		facts = append(facts, fact{"Ledger", count(head.Checkpoint.Size, "record", "records")})
+	} else if older := p.config.Older(); errors.Is(err, notary.ErrNoLedger) && len(older) > 0 {
+		facts = append(facts, fact{"Ledger", "begins when all members read it: upgrade " + strings.Join(older, ", ")})
 	}
 	var clients uint64
 	p.config.Node.View(func(m *rounds.Machine, _ uint64) { clients = uint64(m.Clients()) })
@@ -138,8 +142,24 @@ func openTable(views []jobLook, edition *board.Edition) *table {
 
 func jobCell(name string) cell { return cell{value: name, Link: "/jobs/" + name} }
 
+// unsigned says why the node that leads cannot sign the ledger, and so opens no rounds;
+// empty if it can.
+func unsigned(members []replication.Member) string {
+	for _, m := range members {
+		if !m.Leader {
+			continue
+		}
+		for _, why := range m.NotReady {
+			if reason, ok := strings.CutPrefix(why, notary.NotReadyPrefix); ok {
+				return m.Name + ": " + reason
+			}
+		}
+	}
+	return ""
+}
+
 // stateTable is of all jobs.
-func stateTable(views []jobLook, edition *board.Edition) *table {
+func stateTable(views []jobLook, edition *board.Edition, unsigned string) *table {
 	t := &table{
 		name: "jobs", Caption: "Jobs", Empty: "There are no jobs yet (undertone job create).",
 		columns: []column{
@@ -150,13 +170,13 @@ func stateTable(views []jobLook, edition *board.Edition) *table {
 	for _, j := range views {
 		share := 100 * j.Spent.Rho() / j.Spec.Budget.Rho()
 		t.add(jobCell(j.name), cell{value: j.State.String(), Class: j.State.String()}, integer(j.Released), integer(len(j.Spec.Releases)),
-			number(j.Spent.Rho()), number(j.Spec.Budget.Rho()), cell{value: share, text: fmt.Sprintf("%.0f", share)}, text(next(j, edition.Job(j.name))))
+			number(j.Spent.Rho()), number(j.Spec.Budget.Rho()), cell{value: share, text: fmt.Sprintf("%.0f", share)}, text(next(j, edition.Job(j.name), unsigned)))
 	}
 	return t
 }
 
-// next says what goes on with a job, or comes next.
-func next(j jobLook, b *board.Job) string {
+// next says what goes on with a job, or comes next. Unsigned is why no rounds are opened.
+func next(j jobLook, b *board.Job, unsigned string) string {
 	if n := len(j.Attempts); n > 0 {
 		switch j.Attempts[n-1].Phase {
 		case rounds.Collecting:
@@ -168,6 +188,8 @@ func next(j jobLook, b *board.Job) string {
 	switch {
 	case b != nil && driver.Held(b):
 		return fmt.Sprintf("held: attempt %d at round %d would spend what later rounds need, and waits for an operator to open it", j.Next, j.Released+1)
+	case j.State == rounds.Running && unsigned != "":
+		return fmt.Sprintf("attempt %d at round %d waits for a leader that can sign the ledger (%s)", j.Next, j.Released+1, unsigned)
 	case j.State == rounds.Running:
 		return fmt.Sprintf("attempt %d at round %d is opened soon", j.Next, j.Released+1)
 	case j.State == rounds.Paused:
@@ -175,7 +197,7 @@ func next(j jobLook, b *board.Job) string {
 	case j.State == rounds.Exhausted:
 		return "the budget has no room for another attempt"
 	case j.State == rounds.Finished:
-		return "every round is released"
+		return "nothing: every round is released"
 	}
 	return "it was closed for good"
 }

@@ -31,12 +31,14 @@ import (
 	"github.com/undertone-fl/undertone/proto/identity"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/internal/handshake"
+	"github.com/undertone-fl/undertone/server/internal/quota"
 	"github.com/undertone-fl/undertone/server/replication"
 )
 
 // Node is the replica that is shown.
 type Node interface {
 	View(func(m *rounds.Machine, index uint64))
+	Barrier(ctx context.Context) (index uint64, err error)
 	Members(ctx context.Context) ([]replication.Member, error)
 }
 
@@ -51,6 +53,8 @@ type Config struct {
 	Stats  func() replication.Stats
 	// NotReady says why the node cannot serve, part by part.
 	NotReady func() []string
+	// Older names members of an older release, for whose sake there may be no ledger yet.
+	Older func() []string
 	// Disk is the size of the data directory, in bytes.
 	Disk func() (int64, error)
 	// Panicked is told of a request that ended in a panic.
@@ -60,30 +64,40 @@ type Config struct {
 
 // Pages are a node's. See Serve.
 type Pages struct {
-	config  Config
-	links   *Links
-	books   *books
-	meter   *meter
-	server  *http.Server
-	strange *handshake.Bound // connections of those who may see nothing
-	handler http.Handler
+	config    Config
+	links     *Links
+	books     *books
+	meter     *meter
+	server    *http.Server
+	strange   *handshake.Bound // connections of those who may see nothing
+	seats     *seats           // of those who may
+	downloads *quota.Quota     // of the whole ledger
+	handler   http.Handler
+	now       func() time.Time
 }
 
 const (
 	// maxStrangers is how many connections there may be of those who were not let in,
-	// the oldest of which makes room for the next; maxConnections how many of everybody.
+	// and maxOfOne of each who was: the oldest makes room for the next. maxConnections
+	// is how many of everybody.
 	maxStrangers   = 48
+	maxOfOne       = 8
 	maxConnections = 96
+	// maxDownloads is how many of the whole ledger one identity may have at a time.
+	maxDownloads = 2
 )
 
 // New returns a node's pages.
 func New(c Config) *Pages {
 	p := &Pages{
-		config:  c,
-		links:   newLinks(c.Host),
-		books:   &books{ledger: c.Ledger},
-		meter:   newMeter(c.Node),
-		strange: handshake.NewBound(maxStrangers),
+		config:    c,
+		links:     newLinks(c.Host),
+		books:     &books{ledger: c.Ledger},
+		meter:     newMeter(c.Node, c.Stats, c.NotReady),
+		strange:   handshake.NewBound(maxStrangers),
+		seats:     &seats{of: make(map[identity.Identity][]*seat)},
+		downloads: quota.New(maxDownloads),
+		now:       time.Now,
 	}
 	p.handler = p.routes()
 	p.server = &http.Server{
@@ -96,7 +110,7 @@ func New(c Config) *Pages {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, strangerKey{}, c)
+			return context.WithValue(ctx, seatKey{}, c)
 		},
 	}
 	return p
@@ -110,7 +124,7 @@ func (p *Pages) Run(ctx context.Context) { p.meter.run(ctx) }
 
 // Serve answers on a listener until Close.
 func (p *Pages) Serve(l net.Listener) error {
-	err := p.server.ServeTLS(&guarded{netutil.LimitListener(l, maxConnections), p.strange}, "", "")
+	err := p.server.ServeTLS(&guarded{netutil.LimitListener(l, maxConnections), p}, "", "")
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -121,45 +135,5 @@ func (p *Pages) Serve(l net.Listener) error {
 func (p *Pages) Close(ctx context.Context) {
 	if p.server.Shutdown(ctx) != nil {
 		p.server.Close()
-	}
-}
-
-// guarded counts connections as a stranger's until somebody is let in over them.
-type guarded struct {
-	net.Listener
-	strange *handshake.Bound
-}
-
-func (g *guarded) Accept() (net.Conn, error) {
-	c, err := g.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	s := &stranger{Conn: c}
-	s.admit = g.strange.Begin(c)
-	return s, nil
-}
-
-// stranger is a connection over which nobody was let in yet.
-type stranger struct {
-	net.Conn
-	admit func() // no stranger any more; may be called again
-}
-
-func (s *stranger) Close() error {
-	s.admit()
-	return s.Conn.Close()
-}
-
-type strangerKey struct{}
-
-// admitted says that somebody was let in over a request's connection.
-func admitted(r *http.Request) {
-	c, _ := r.Context().Value(strangerKey{}).(net.Conn)
-	if over, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
-		c = over.NetConn()
-	}
-	if s, ok := c.(*stranger); ok {
-		s.admit()
 	}
 }

@@ -3,6 +3,7 @@ package pages
 import (
 	"bytes"
 	"embed"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,29 +26,29 @@ var files embed.FS
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"significant": significant, "whole": func(n any) string { return group(fmt.Sprint(n)) },
 	"moment": moment, "brief": brief, "size": size, "sentence": sentence,
+	"icon": func() template.URL {
+		return "data:image/svg+xml;base64," + template.URL(base64.StdEncoding.EncodeToString(embedded("icon.svg")))
+	},
 }).ParseFS(files, "templates/*.tmpl"))
 
 // style is the pages' style sheet, with the figures' colours.
-var style = func() template.CSS {
-	b, err := files.ReadFile("templates/style.css")
+var style = template.CSS(strings.NewReplacer(
+	"/*light paints*/", figure.Variables(false), "/*dark paints*/", figure.Variables(true)).Replace(string(embedded("style.css"))))
+
+func embedded(name string) []byte {
+	b, err := files.ReadFile("templates/" + name)
 	if err != nil {
-		panic(err) // it is embedded
+		panic(err) // it is there
 	}
-	return template.CSS(strings.NewReplacer(
-		"/*light paints*/", figure.Variables(false), "/*dark paints*/", figure.Variables(true)).Replace(string(b)))
-}()
+	return b
+}
 
 // routes are all addresses. Those that end in a file's name serve a page's table.
 func (p *Pages) routes() http.Handler {
 	mux := http.NewServeMux()
-	for name, kind := range map[string]string{
-		"live.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml",
-	} {
-		content, err := files.ReadFile("templates/" + name)
-		if err != nil {
-			panic(err) // it is embedded
-		}
-		mux.HandleFunc("GET /"+name, serve(kind, content))
+	mux.HandleFunc("GET /live.js", serve("text/javascript; charset=utf-8", embedded("live.js")))
+	for _, name := range []string{"icon.svg", "favicon.ico"} { // browsers ask for the latter where no page names one
+		mux.HandleFunc("GET /"+name, serve("image/svg+xml", embedded("icon.svg")))
 	}
 	mux.HandleFunc("GET /style.css", serve("text/css; charset=utf-8", []byte(style)))
 	mux.HandleFunc("GET "+enterPath+"{secret}", p.enter)
@@ -74,9 +75,9 @@ func (p *Pages) routes() http.Handler {
 			}))
 		}
 	}
-	for name, write := range p.downloads() {
-		mux.HandleFunc("GET /downloads/"+name, p.forVisitors(func(w http.ResponseWriter, r *http.Request, _ visitor) {
-			if err := write(w, r); err != nil {
+	for name, write := range p.takeHome() {
+		mux.HandleFunc("GET /downloads/"+name, p.forVisitors(func(w http.ResponseWriter, r *http.Request, v visitor) {
+			if err := write(w, r, v); err != nil {
 				p.explain(w, r, err)
 			}
 		}))
@@ -94,7 +95,10 @@ func serve(kind string, content []byte) http.HandlerFunc {
 	}
 }
 
-var errNoPage = errors.New("pages: no such page")
+var (
+	errNoPage  = errors.New("pages: no such page")
+	errTooMany = errors.New("pages: too many downloads at a time")
+)
 
 // page is what a request's answer is made of.
 type page struct {
@@ -209,10 +213,21 @@ func (p *Pages) explain(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, errNoPage):
 		p.fail(w, r, http.StatusNotFound, "There is no such page", "It may be of a job that there never was.")
+	case errors.Is(err, errTooMany):
+		w.Header().Set("Retry-After", "1")
+		p.fail(w, r, http.StatusTooManyRequests, "Too many downloads at a time", "The whole ledger may be on its way "+count(maxDownloads, "time", "times")+" at once.")
 	case errors.Is(err, notary.ErrNoLedger):
-		p.fail(w, r, http.StatusServiceUnavailable, "The ledger has not begun", "The leader begins it as soon as there is one.")
+		why := "The leader begins it as soon as there is one."
+		if older := p.config.Older(); len(older) > 0 {
+			why = "It begins when all members read it: " + strings.Join(older, ", ") + " are to be upgraded."
+		}
+		p.fail(w, r, http.StatusServiceUnavailable, "The ledger has not begun", why)
 	case errors.Is(err, notary.ErrNoKey):
-		p.fail(w, r, http.StatusServiceUnavailable, "This node cannot sign the ledger", "It has not the ledger's key; another node may.")
+		why := "It has not the ledger's key"
+		if mistake, ok := errors.AsType[*notary.KeyError](err); ok {
+			why = mistake.Error()
+		}
+		p.fail(w, r, http.StatusServiceUnavailable, "This node cannot sign the ledger", why+". Another node may.")
 	case errors.As(err, &fault):
 		p.config.Logger.Error("the ledger does not verify", "err", err)
 		p.fail(w, r, http.StatusInternalServerError, "The ledger does not verify", sentence(fault.Error())+".")

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // table is rows that people see on a page and programs fetch: the same ones as HTML, CSV
@@ -58,7 +59,17 @@ func (c cell) Title() string {
 	return c.plain()
 }
 
-// plain is the value in a CSV file.
+// inCSV is the value in a CSV file. Text that a spreadsheet would take for a formula, and
+// compute, is led by an apostrophe: some of it is what others have chosen.
+func (c cell) inCSV() string {
+	s, isText := c.value.(string)
+	if isText && s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+		return "'" + s
+	}
+	return c.plain()
+}
+
+// plain is the value in full.
 func (c cell) plain() string {
 	switch v := c.value.(type) {
 	case nil:
@@ -114,7 +125,7 @@ func (t *table) writeCSV(w io.Writer) error {
 	_ = out.Write(record) // Flush has its error
 	for _, row := range t.rows {
 		for i, c := range row {
-			record[i] = c.plain()
+			record[i] = c.inCSV()
 		}
 		_ = out.Write(record)
 	}
@@ -155,6 +166,7 @@ const pageRows = 200
 type shown struct {
 	*table
 	ID       string // unique on the page
+	of       string // the ID of the heading that says whose table it is; empty: there is one whose
 	Level    int    // of its heading
 	path     string // of the table's page, without a slash at its end; empty: of a file that stands alone
 	from, to int    // rows
@@ -176,6 +188,14 @@ func (t *table) show(id string, level int, path string, query url.Values) *shown
 }
 
 func (s *shown) pages() int { return (len(s.rows) + pageRows - 1) / pageRows }
+
+// Label is the IDs of what names the table among all on the page.
+func (s *shown) Label() string {
+	if s.of == "" {
+		return s.ID + "-caption"
+	}
+	return s.of + " " + s.ID + "-caption"
+}
 
 // Columns, Rows, CSV and the following are for templates.
 func (s *shown) Columns() []column { return shownOf(s, s.columns) }

@@ -56,6 +56,7 @@ var code = map[undertonev1.Reason]codes.Code{
 	undertonev1.Reason_REASON_ALREADY_RELEASED: codes.FailedPrecondition,
 	undertonev1.Reason_REASON_NOT_STAGED:       codes.FailedPrecondition,
 	undertonev1.Reason_REASON_WRONG_DIGEST:     codes.FailedPrecondition,
+	undertonev1.Reason_REASON_TOO_MANY:         codes.FailedPrecondition,
 	undertonev1.Reason_REASON_FORBIDDEN:        codes.PermissionDenied,
 	undertonev1.Reason_REASON_OUT_OF_RANGE:     codes.InvalidArgument,
 	undertonev1.Reason_REASON_CORRUPT:          codes.InvalidArgument,

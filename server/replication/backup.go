@@ -41,8 +41,9 @@ const eraEntries = 1 << 40
 
 // RestoreBackup makes a data directory, which must be empty, out of a backup:
 // that of the first node of a new cluster with the same jobs, as rounds.Anew leaves
-// them.
-func RestoreBackup(dir string, name, address string, backup io.Reader) error {
+// them: under the backup's ledger, or under another. Fails with rounds.ErrSameOrigin if
+// that is none.
+func RestoreBackup(dir string, name, address string, backup io.Reader, another *rounds.BeginLedger) error {
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return fmt.Errorf("address: %q is not host:port", address)
 	}
@@ -57,7 +58,7 @@ func RestoreBackup(dir string, name, address string, backup io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	if state.Snapshot, err = rounds.Anew(state.Snapshot, time.Now().UnixMilli()); err != nil {
+	if state.Snapshot, err = rounds.Anew(state.Snapshot, time.Now().UnixMilli(), another); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	state.Index += eraEntries

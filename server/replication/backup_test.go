@@ -36,14 +36,14 @@ func TestBackupAndRestore(t *testing.T) {
 	for at := 0; at < backup.Len(); at += 97 {
 		bad := bytes.Clone(backup.Bytes())
 		bad[at] ^= 1
-		if err := RestoreBackup(d.dir(), "d", d.address, bytes.NewReader(bad)); err == nil || strings.Contains(err.Error(), "\n") {
+		if err := RestoreBackup(d.dir(), "d", d.address, bytes.NewReader(bad), nil); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Fatalf("byte %d of a backup flipped: %v", at, err)
 		}
 	}
-	if err := RestoreBackup(d.dir(), "d", d.address, bytes.NewReader(backup.Bytes())); err != nil {
+	if err := RestoreBackup(d.dir(), "d", d.address, bytes.NewReader(backup.Bytes()), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := RestoreBackup(d.dir(), "d", d.address, bytes.NewReader(backup.Bytes())); err == nil || !strings.Contains(err.Error(), "not empty") {
+	if err := RestoreBackup(d.dir(), "d", d.address, bytes.NewReader(backup.Bytes()), nil); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("restored over what was there: %v", err)
 	}
 	d.start()

@@ -3,12 +3,14 @@ package replication
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
+	"github.com/undertone-fl/undertone/server/replication/encoding"
 )
 
 const (
@@ -57,6 +59,7 @@ func (n *Node) vote() (same int, differ []string, all int) {
 	at := n.replica.last().index
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	var older []string
 	same = 1
 	for _, s := range servers {
 		if s.ID == raft.ServerID(n.config.Name) {
@@ -70,6 +73,9 @@ func (n *Node) vote() (same int, differ []string, all int) {
 			agree, known := n.agrees(info)
 			mu.Lock()
 			defer mu.Unlock()
+			if max(info.GetCommandVersion(), 1) < encoding.CommandVersion {
+				older = append(older, string(s.ID))
+			}
 			switch {
 			case !known:
 			case agree:
@@ -80,7 +86,18 @@ func (n *Node) vote() (same int, differ []string, all int) {
 		})
 	}
 	wg.Wait()
+	slices.Sort(older)
+	n.older.Store(&older)
 	return same, differ, len(servers)
+}
+
+// Older names the members whose program does not read every command that this node's
+// does, of those that answered when nodes last compared their hashes.
+func (n *Node) Older() []string {
+	if older := n.older.Load(); older != nil {
+		return *older
+	}
+	return nil
 }
 
 func (n *Node) agrees(info *undertonev1.InfoResponse) (agree, known bool) {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -39,6 +40,8 @@ type replica struct {
 	oldest  int     // in recent, once it is full
 	changed chan struct{}
 	sum     hash.Hash
+
+	installed atomic.Uint64 // snapshots of the leader's
 
 	// corrupt, if set by a test, changes the effect of a command.
 	corrupt func(index uint64, effect *rounds.Digest)
@@ -211,6 +214,7 @@ func (r *replica) Restore(in io.ReadCloser) error {
 	if err != nil {
 		r.fatal(err)
 	}
+	r.installed.Add(1)
 	return err
 }
 

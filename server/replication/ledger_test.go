@@ -140,7 +140,7 @@ func TestBackupHasTheLedger(t *testing.T) {
 	}
 	other := newCluster(t)
 	d := other.place("d")
-	if err := RestoreBackup(d.dir(), "d", d.address, bytes.NewReader(backup.Bytes())); err != nil {
+	if err := RestoreBackup(d.dir(), "d", d.address, bytes.NewReader(backup.Bytes()), nil); err != nil {
 		t.Fatal(err)
 	}
 	d.start()

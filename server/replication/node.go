@@ -138,6 +138,7 @@ type Node struct {
 	consents     int // of a leader, to this node's membership; enter's
 	// reads is the highest version of commands, as told to others; a test may lower it.
 	reads atomic.Uint32
+	older atomic.Pointer[[]string] // see Older
 }
 
 // Open starts a node, which recovers what its directory holds, and goes on to

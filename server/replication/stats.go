@@ -21,6 +21,7 @@ type Stats struct {
 	Proposals   uint64        // that Propose saw through, applied or refused by the machine
 	ProposeTime time.Duration // that they took, all together
 	Diverged    bool
+	Installed   uint64 // snapshots of the leader's that replaced the state since the node started
 }
 
 type counters struct {
@@ -41,7 +42,7 @@ func (n *Node) Stats() Stats {
 		Committed: n.raft.CommitIndex(), Applied: n.replica.last().index,
 		LastEntry: n.raft.LastIndex(), LogBytes: n.dir.Log.Appended(),
 		Proposals: n.counters.proposals.Load(), ProposeTime: time.Duration(n.counters.took.Load()),
-		Diverged: n.diverged.Load() != nil,
+		Diverged: n.diverged.Load() != nil, Installed: n.replica.installed.Load(),
 	}
 	s.FirstEntry, _ = n.dir.Log.FirstIndex() // 0 once it is closed
 	if contact := n.raft.LastContact(); !contact.IsZero() && n.raft.State() != raft.Leader {

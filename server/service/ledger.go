@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
@@ -30,7 +31,7 @@ type Links interface {
 type bookkeeper struct {
 	rpc.UnimplementedLedgerServiceServer
 	*Service
-	downloads *atATime
+	downloads atATime
 }
 
 // mostDownloads is how many of the whole ledger one identity may have at a time.
@@ -125,6 +126,9 @@ func (b *bookkeeper) RotateKey(ctx context.Context, req *undertonev1.RotateKeyRe
 		return nil, err
 	}
 	h, err := b.notary.Head()
+	if mistake, ok := errors.AsType[*notary.KeyError](err); ok {
+		return nil, refusal.New(undertonev1.Reason_REASON_NO_KEY, "this node cannot sign the ledger: %v", mistake)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +136,8 @@ func (b *bookkeeper) RotateKey(ctx context.Context, req *undertonev1.RotateKeyRe
 		return nil, refusal.New(undertonev1.Reason_REASON_MALFORMED, "key: it is one of %.64q, and the ledger is %q", next.Name(), origin)
 	}
 	rotation, err := b.notary.Rotation(req.Key)
-	if errors.Is(err, notary.ErrNoKey) {
-		return nil, refusal.New(undertonev1.Reason_REASON_NO_KEY, "this node has not both secret keys, the ledger's and the next")
+	if mistake, ok := errors.AsType[*notary.KeyError](err); ok {
+		return nil, refusal.New(undertonev1.Reason_REASON_NO_KEY, "this node has not both secret keys, the ledger's and the next: %v", mistake)
 	}
 	if err != nil {
 		return nil, err
@@ -160,6 +164,9 @@ func (b *bookkeeper) RecordCanary(ctx context.Context, req *undertonev1.RecordCa
 	if err != nil {
 		return nil, err
 	}
+	if err := b.checkClaim(req); err != nil {
+		return nil, err
+	}
 	m.By = who.Identity.String()
 	if _, err := b.node.Propose(ctx, rounds.RecordCanary{Measured: m}); err != nil {
 		return nil, err
@@ -176,7 +183,7 @@ func (b *bookkeeper) RecordCanary(ctx context.Context, req *undertonev1.RecordCa
 }
 
 // measured is a measurement in integers: the claim to the nearest millionth, and what
-// was shown rounded down.
+// was shown rounded outwards.
 func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, err error) {
 	const (
 		millionths = 1e6
@@ -191,6 +198,8 @@ func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, er
 		return m, wrong("claimed_epsilon", "a number from 0 to 1e6")
 	case !(req.LowerEpsilon >= 0 && req.LowerEpsilon <= most):
 		return m, wrong("lower_epsilon", "a number from 0 to 1e6")
+	case !(req.UpperEpsilon == 0 || req.UpperEpsilon >= req.LowerEpsilon && req.UpperEpsilon <= most):
+		return m, wrong("upper_epsilon", "0, or a number from lower_epsilon to 1e6")
 	case !(req.Delta > 0 && req.Delta < 1):
 		return m, wrong("delta", "a number between 0 and 1")
 	case !(req.Confidence >= 1/millionths && req.Confidence < 1):
@@ -204,12 +213,54 @@ func measured(req *undertonev1.RecordCanaryRequest) (m ledger.CanaryMeasured, er
 		Job:        req.Job,
 		Claimed:    uint64(math.Round(req.ClaimedEpsilon * millionths)),
 		Lower:      uint64(math.Floor(req.LowerEpsilon * millionths)),
+		Upper:      uint64(math.Ceil(req.UpperEpsilon * millionths)),
 		Delta:      strconv.FormatFloat(req.Delta, 'g', -1, 64),
 		Confidence: uint64(math.Floor(req.Confidence * millionths)),
 		Trials:     req.Trials,
 		Passed:     req.Passed,
 		Measured:   req.MeasuredMs,
+		How:        req.How,
 	}, nil
+}
+
+// checkClaim refuses a measurement that is not of what the ledger says of the job, or
+// contradicts itself. That it took place nobody can check: it is its caller's word, and
+// bears the caller's name.
+func (b *bookkeeper) checkClaim(req *undertonev1.RecordCanaryRequest) error {
+	const (
+		clocks    = time.Minute // may be apart
+		tolerance = 0.01
+	)
+	wrong := func(format string, args ...any) error {
+		return refusal.New(undertonev1.Reason_REASON_MALFORMED, format, args...)
+	}
+	if req.MeasuredMs > time.Now().Add(clocks).UnixMilli() {
+		return wrong("measured_ms: it is in the future")
+	}
+	if req.Passed && req.LowerEpsilon > req.ClaimedEpsilon {
+		return wrong("passed: epsilon is at least %.6g, and %.6g is claimed: that is no measurement that passed", req.LowerEpsilon, req.ClaimedEpsilon)
+	}
+	var spec *rounds.Spec
+	b.node.View(func(m *rounds.Machine, _ uint64) {
+		if j, ok := m.Job(req.Job); ok {
+			spec = j.Spec
+		}
+	})
+	if spec == nil {
+		return nil // for the state machine to refuse
+	}
+	if req.Delta != spec.Delta {
+		return wrong("delta: it is %g, and that of %s %g", req.Delta, spec.Job, spec.Delta)
+	}
+	rho := 0.0
+	for _, r := range spec.Releases {
+		rho += r.Charge.Rho()
+	}
+	charged := accounting.GaussianEpsilon(math.Sqrt(2*rho), spec.Delta)
+	if math.Abs(req.ClaimedEpsilon-charged) > tolerance*charged {
+		return wrong("claimed_epsilon: it is %.6g, and an attempt at every round of %s costs %.6g: it is no measurement of this job's noise", req.ClaimedEpsilon, spec.Job, charged)
+	}
+	return nil
 }
 
 // longestLink is how long a link is good for.

@@ -6,7 +6,9 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -102,6 +104,14 @@ func TestNodeWithoutKey(t *testing.T) {
 	g.expect(err, codes.Unavailable, undertonev1.Reason_REASON_NO_KEY)
 	_, err = g.books(identity.Operator).RotateKey(t.Context(), &undertonev1.RotateKeyRequest{Key: next, Check: true})
 	g.expect(err, codes.Unavailable, undertonev1.Reason_REASON_NO_KEY)
+	if !strings.Contains(err.Error(), f.keys+": it has not the key") {
+		t.Errorf("an operator is told %v", err)
+	}
+	// Nor is a round opened by hand that it could not show to be charged.
+	f.node.Do(t, rounds.CloseRound{Job: f.spec.Job, Round: 1, Attempt: 1})
+	open := &undertonev1.OpenRoundRequest{Job: f.spec.Job, Round: 1, Attempt: 2}
+	_, err = rpc.NewOperatorServiceClient(g.dial(identity.Operator, "ada")).OpenRound(t.Context(), open)
+	g.expect(err, codes.Unavailable, undertonev1.Reason_REASON_NO_KEY)
 	_, err = f.client("ann").Poll(t.Context(), new(undertonev1.PollRequest))
 	must(t, err)
 }
@@ -174,8 +184,8 @@ func TestRecordCanary(t *testing.T) {
 	auditor := f.books(identity.Auditor)
 	good := func() *undertonev1.RecordCanaryRequest {
 		return &undertonev1.RecordCanaryRequest{
-			Job: f.spec.Job, ClaimedEpsilon: 1.99999951, LowerEpsilon: 1.87654399, Delta: 1e-6, Confidence: 0.95,
-			Trials: 100_000, Passed: true, MeasuredMs: 1_770_000_000_000,
+			Job: f.spec.Job, ClaimedEpsilon: 7.99999951, LowerEpsilon: 7.87654399, UpperEpsilon: 8.0000001, Delta: 1e-6, Confidence: 0.95,
+			Trials: 100_000, Passed: true, MeasuredMs: 1_770_000_000_000, How: "test jobs, in one process",
 		}
 	}
 	first, err := auditor.RecordCanary(t.Context(), good())
@@ -191,8 +201,8 @@ func TestRecordCanary(t *testing.T) {
 		c := *e.(*ledger.CanaryMeasured)
 		c.Stamp = ledger.Stamp{}
 		if want := (ledger.CanaryMeasured{
-			Job: f.spec.Job, By: "auditor/ada", Claimed: 2_000_000, Lower: 1_876_543, Delta: "1e-06", Confidence: 950_000,
-			Trials: 100_000, Passed: true, Measured: 1_770_000_000_000,
+			Job: f.spec.Job, By: "auditor/ada", Claimed: 8_000_000, Lower: 7_876_543, Upper: 8_000_001, Delta: "1e-06", Confidence: 950_000,
+			Trials: 100_000, Passed: true, Measured: 1_770_000_000_000, How: "test jobs, in one process",
 		}); c != want {
 			t.Errorf("%+v", c)
 		}
@@ -201,11 +211,19 @@ func TestRecordCanary(t *testing.T) {
 		"a claim that is no number": func(r *undertonev1.RecordCanaryRequest) { r.ClaimedEpsilon = math.NaN() },
 		"a negative bound":          func(r *undertonev1.RecordCanaryRequest) { r.LowerEpsilon = -1 },
 		"a bound without bounds":    func(r *undertonev1.RecordCanaryRequest) { r.LowerEpsilon = math.Inf(1) },
+		"bounds that are crossed":   func(r *undertonev1.RecordCanaryRequest) { r.UpperEpsilon = 7.87 },
+		"no word on what it was of": func(r *undertonev1.RecordCanaryRequest) { r.How = "" },
+		"a word in disguise":        func(r *undertonev1.RecordCanaryRequest) { r.How = "\u202egnitset" },
 		"no delta":                  func(r *undertonev1.RecordCanaryRequest) { r.Delta = 0 },
 		"certainty":                 func(r *undertonev1.RecordCanaryRequest) { r.Confidence = 1 },
 		"no trials":                 func(r *undertonev1.RecordCanaryRequest) { r.Trials = 0 },
 		"trials that JSON cannot":   func(r *undertonev1.RecordCanaryRequest) { r.Trials = 1 << 60 },
 		"no date":                   func(r *undertonev1.RecordCanaryRequest) { r.MeasuredMs = 0 },
+		"a date in the future":      func(r *undertonev1.RecordCanaryRequest) { r.MeasuredMs = time.Now().Add(2 * time.Minute).UnixMilli() },
+		"passed above the claim":    func(r *undertonev1.RecordCanaryRequest) { r.LowerEpsilon, r.UpperEpsilon = 8.001, 8.1 },
+		"another delta":             func(r *undertonev1.RecordCanaryRequest) { r.Delta = 1e-5 },
+		"a smaller claim":           func(r *undertonev1.RecordCanaryRequest) { r.ClaimedEpsilon = 7.9 },
+		"a larger claim":            func(r *undertonev1.RecordCanaryRequest) { r.ClaimedEpsilon = 8.1 },
 	} {
 		req := good()
 		change(req)
@@ -213,7 +231,12 @@ func TestRecordCanary(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// One that failed may find more than is claimed: that is why.
 	req := good()
+	req.Passed, req.LowerEpsilon, req.UpperEpsilon = false, 9.5, 0
+	_, err = auditor.RecordCanary(t.Context(), req)
+	must(t, err)
+	req = good()
 	req.Job = "nope"
 	_, err = auditor.RecordCanary(t.Context(), req)
 	f.expect(err, codes.NotFound, undertonev1.Reason_REASON_UNKNOWN_JOB)

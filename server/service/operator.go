@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server/ingest"
+	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/refusal"
 )
 
@@ -88,8 +90,12 @@ func (o *operator) opened(name string) (opened, total int, err error) {
 	return opened, total, err
 }
 
-// OpenRound implements OperatorService.
+// OpenRound implements OperatorService. It refuses what the driver would not do either: an
+// attempt that this node could not show to be charged.
 func (o *operator) OpenRound(ctx context.Context, req *undertonev1.OpenRoundRequest) (*undertonev1.OpenRoundResponse, error) {
+	if _, err := o.notary.Head(); err != nil && !errors.Is(err, notary.ErrNoLedger) {
+		return nil, err
+	}
 	job, err := o.do(ctx, req.Job, rounds.OpenRound{Job: req.Job, Round: int(req.Round), Attempt: int(req.Attempt)})
 	return &undertonev1.OpenRoundResponse{Job: job}, err
 }

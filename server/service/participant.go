@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,6 +19,7 @@ import (
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/ingest"
+	"github.com/undertone-fl/undertone/server/internal/quota"
 	"github.com/undertone-fl/undertone/server/refusal"
 	"github.com/undertone-fl/undertone/server/replication"
 )
@@ -28,7 +28,7 @@ import (
 type participant struct {
 	rpc.UnimplementedParticipantServiceServer
 	*Service
-	polls *atATime
+	polls atATime
 }
 
 const (
@@ -90,36 +90,21 @@ func (p *participant) Poll(ctx context.Context, req *undertonev1.PollRequest) (*
 	}
 }
 
-// atATime bounds how many requests of a kind, which take long, an identity has at a time.
+// atATime is a quota whose refusal says what it is of.
 type atATime struct {
-	most int
+	*quota.Quota
 	what string // "polls waiting"
-
-	mu  sync.Mutex
-	now map[identity.Identity]int
-}
-
-func newAtATime(most int, what string) *atATime {
-	return &atATime{most: most, what: what, now: make(map[identity.Identity]int)}
 }
 
 // enter admits a request until leave is called.
-func (a *atATime) enter(who identity.Identity) (leave func(), err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.now[who] >= a.most {
-		e := refusal.New(undertonev1.Reason_REASON_RATE_LIMITED, "%v has %d %s already", who, a.most, a.what)
+func (a atATime) enter(who identity.Identity) (leave func(), err error) {
+	leave, ok := a.Enter(who)
+	if !ok {
+		e := refusal.New(undertonev1.Reason_REASON_RATE_LIMITED, "%v has %d %s already", who, a.Most(), a.what)
 		e.RetryAfter = time.Second
 		return nil, e
 	}
-	a.now[who]++
-	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.now[who]--; a.now[who] == 0 {
-			delete(a.now, who)
-		}
-	}, nil
+	return leave, nil
 }
 
 // knownOf is what of a client's list is about a job on the board: the rest would

@@ -28,6 +28,7 @@ import (
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server/board"
 	"github.com/undertone-fl/undertone/server/ingest"
+	"github.com/undertone-fl/undertone/server/internal/quota"
 	"github.com/undertone-fl/undertone/server/metrics"
 	"github.com/undertone-fl/undertone/server/notary"
 	"github.com/undertone-fl/undertone/server/replication"
@@ -123,9 +124,9 @@ func New(n Node, b *board.Board, in *ingest.Ingest, ledger *notary.Notary, c Con
 		}),
 		grpc.WaitForHandlers(true),
 	}, c.Options...)...)
-	rpc.RegisterParticipantServiceServer(s.server, &participant{Service: s, polls: newAtATime(mostWaiting, "polls waiting")})
+	rpc.RegisterParticipantServiceServer(s.server, &participant{Service: s, polls: atATime{quota.New(mostWaiting), "polls waiting"}})
 	rpc.RegisterOperatorServiceServer(s.server, &operator{Service: s})
-	rpc.RegisterLedgerServiceServer(s.server, &bookkeeper{Service: s, downloads: newAtATime(mostDownloads, "downloads of the ledger")})
+	rpc.RegisterLedgerServiceServer(s.server, &bookkeeper{Service: s, downloads: atATime{quota.New(mostDownloads), "downloads of the ledger"}})
 	return s
 }
 

@@ -36,6 +36,8 @@ type key struct{}
 //	members NAME N   holds that N devices are in the open attempt's sum
 //	fork USER...     shows those users another ledger than the others, from now on
 //	join             shows all users the same one again
+//	anew ORIGIN      shows all users another ledger, of that origin, as a cluster does
+//	                 that was restored from a backup
 //	key FILE         writes the ledger's public key
 //	rounds NAME N    plays the server's part in the background: every attempt that
 //	                 N devices are in is released, and the next one opened
@@ -65,6 +67,7 @@ func TestScripts(t *testing.T) {
 			"release": func(ts *testscript.TestScript, _ bool, args []string) { on(ts).Release(args[0]) },
 			"fork":    func(ts *testscript.TestScript, _ bool, args []string) { on(ts).Fork(args...) },
 			"join":    func(ts *testscript.TestScript, _ bool, _ []string) { clear(on(ts).Shown) },
+			"anew":    func(ts *testscript.TestScript, _ bool, args []string) { on(ts).Anew(args[0], 0) },
 			"key": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(on(ts).Ledger.Key+"\n"), 0o644))
 			},

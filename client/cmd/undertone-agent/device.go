@@ -55,7 +55,7 @@ func runCommand() *cobra.Command {
 	}
 	taking := func() *pflag.FlagSet {
 		fl := f.consent()
-		fl.BoolVar(&untilFinished, "until-finished", false, "end once every job is released to its last round")
+		fl.BoolVar(&untilFinished, "until-finished", false, "end once every job is released to its last round; with status 1 once a client is refused for good")
 		return fl
 	}
 	f.addTo(cmd, f.own, f.samplesOf, f.network, taking, f.many)
@@ -273,7 +273,7 @@ func printStatus(w io.Writer, s *client.Status) error {
 	for _, p := range s.Pending {
 		fmt.Fprintf(w, "waits to be sent: %s\n", p)
 	}
-	printLedger(w, s.Ledger)
+	printLedger(w, s.Ledger, s.Former)
 	return err
 }
 

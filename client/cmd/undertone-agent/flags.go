@@ -126,7 +126,7 @@ func (f *flags) network() *pflag.FlagSet {
 	fl.StringVar(&f.certificate, "cert", "", "certificate `file`, instead of --identity's")
 	fl.StringVar(&f.key, "key", "", "key `file`, instead of --identity's")
 	fl.StringVar(&f.authority, "ca", "", "`file` of the servers' authority, instead of --identity's")
-	fl.StringVar(&f.ledgerKey, "ledger-key", "", "public key of the servers' ledger, as `text or a file` (default: ledger.pub beside the certificate; or else the first key that they show is trusted, and kept)")
+	fl.StringVar(&f.ledgerKey, "ledger-key", "", "public key of the servers' ledger, as `text or a file` (default: ledger.pub beside the certificate; or else the first key that they show is trusted, and kept). One of another ledger than a client follows has it follow that one from now on")
 	fl.DurationVar(&f.patience, "patience", time.Minute, "`time` to go on trying while no server answers")
 	fl.StringVar(&f.logLevel, "log-level", "warn", "least `level` that is logged, on stderr: "+strings.Join(logLevels, ", "))
 	return fl

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +16,8 @@ import (
 	"github.com/undertone-fl/undertone/commandline"
 )
 
-// printLedger is what status says of the servers' ledger.
-func printLedger(w io.Writer, l *client.LedgerStatus) {
+// printLedger is what status says of the servers' ledger, and of those before.
+func printLedger(w io.Writer, l *client.LedgerStatus, former []*client.LedgerStatus) {
 	if l == nil {
 		fmt.Fprintln(w, "ledger: none seen yet")
 		return
@@ -26,9 +27,22 @@ func printLedger(w io.Writer, l *client.LedgerStatus) {
 		how = "pinned"
 	}
 	fmt.Fprintf(w, "ledger: %d records, root %.8v, key %s (%s)\n", l.Size, l.Root, l.Key, how)
-	if l.Fork != nil {
-		fmt.Fprintf(w, "ledger: TWO HISTORIES were shown, the other by %s: nothing is sent any more (see undertone-agent checkpoint --other)\n", l.Fork.Server)
+	printFork(w, "ledger", l)
+	for _, f := range former {
+		fmt.Fprintf(w, "followed before: %d records, root %.8v, key %s\n", f.Size, f.Root, f.Key)
+		printFork(w, "followed before", f)
 	}
+}
+
+func printFork(w io.Writer, what string, l *client.LedgerStatus) {
+	if l.Fork == nil {
+		return
+	}
+	verdict := "may have been shown, and every sync asks for one that extends both: until then nothing is sent"
+	if l.Fork.Proven {
+		verdict = "were shown, which is proven: nothing is sent under it any more"
+	}
+	fmt.Fprintf(w, "%s: TWO HISTORIES %s (the other is from %s: undertone-agent checkpoint --other)\n", what, verdict, cmp.Or(l.Fork.Server, "elsewhere"))
 }
 
 func checkpointCommand() *cobra.Command {
@@ -40,8 +54,9 @@ func checkpointCommand() *cobra.Command {
 		Long: `Print the last checkpoint that was seen of the servers' ledger: a signed note. Others
 can compare it with what they are shown: a client with undertone-agent compare
 --checkpoint, an auditor with undertone audit verify --seen. Where two histories were
-shown, the two notes (--other prints the second) are the evidence; --json has both,
-the keys that signed them, and the proof that failed.`,
+shown, or may have been, the two notes (--other prints the second) are the evidence;
+--json has both, the keys that signed them, the proof that failed, and whether the two are
+proof (proven) or one ledger may yet extend them.`,
 		Example: `  undertone-agent checkpoint --dir alice > alice.note`,
 		Args:    commandline.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -86,8 +101,8 @@ func compareCommand() *cobra.Command {
 		Short: "Hold another's checkpoint against the servers' ledger",
 		Long: `Hold a checkpoint that somebody else kept, another client (undertone-agent checkpoint)
 or an auditor, against the ledger that this client is shown. Servers that show two
-histories are found out by the first two who compare; then this client sends nothing
-more, and keeps the evidence.`,
+histories are found out by the first two who compare: they can show no ledger that extends
+both. Then this client sends nothing more, and keeps the evidence.`,
 		Example: `  undertone-agent compare --checkpoint bob.note --dir alice --server n1:7300 --identity certs/client/alice`,
 		Args:    commandline.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

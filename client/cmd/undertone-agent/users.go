@@ -33,6 +33,7 @@ type user struct {
 	config   client.Config
 	held     []client.Row // that are not learned from
 	finished bool
+	refused  bool // for good, when it was last tried
 }
 
 // crowd is the users of a process.
@@ -53,6 +54,22 @@ type counts struct {
 	RMSE   *float64 `json:"rmse,omitempty"`
 	Held   int      `json:"held_out,omitempty"`
 	Reason string   `json:"reason,omitempty"` // of the first that was refused or failed
+
+	gone refusals
+}
+
+// refusals are the users who are refused for good.
+type refusals struct {
+	users int
+	first string // of them, and why
+}
+
+// of is the error that says so, nil if there are none.
+func (r refusals) of(users int) error {
+	if r.users == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d users are refused for good, the first %s", r.users, users, r.first)
 }
 
 // crowd makes the users of --users.
@@ -249,6 +266,11 @@ func (c *crowd) pass(ctx context.Context, describe string) (counts, error) {
 				mistake = fmt.Errorf("user %s: %w", u.name, err)
 			}
 		}
+		if u.refused = client.ForGood(err); u.refused {
+			if total.gone.users++; total.gone.users == 1 {
+				total.gone.first = u.name + ": " + commandline.OneLine(err.Error())
+			}
+		}
 		if err != nil {
 			note(&total.Failed, err)
 			return
@@ -300,7 +322,8 @@ func (f *flags) syncUsers(cmd *cobra.Command) error {
 const idle = time.Second
 
 // runUsers makes passes for as long as there is something to do, and looks out with
-// one user's eyes when there is not.
+// one user's eyes when there is not. It fails once nobody is left whom the servers and
+// their ledger admit; if all are to finish, once somebody is not.
 func (f *flags) runUsers(cmd *cobra.Command, untilFinished bool) error {
 	c, err := f.crowd(cmd.ErrOrStderr(), true)
 	if err != nil {
@@ -321,6 +344,11 @@ func (f *flags) runUsers(cmd *cobra.Command, untilFinished bool) error {
 			return nil
 		}
 		total.print(cmd.OutOrStdout(), name, f.json)
+		if untilFinished || total.gone.users+total.Finished == total.Users {
+			if err := total.gone.of(total.Users); err != nil {
+				return err
+			}
+		}
 		if total.Contributed > 0 {
 			continue
 		}
@@ -330,12 +358,12 @@ func (f *flags) runUsers(cmd *cobra.Command, untilFinished bool) error {
 	}
 }
 
-// lookOut returns once the first unfinished user has something to do, has done it,
-// or could not reach a server; or after a minute, for those who differ from it.
+// lookOut returns once the first unfinished user that is admitted has something to do, has
+// done it, or could not reach a server; or after a minute, for those who differ from it.
 func (c *crowd) lookOut(ctx context.Context) error {
 	var scout *user
 	for _, u := range c.users {
-		if !u.finished {
+		if !u.finished && !u.refused {
 			scout = u
 			break
 		}

@@ -21,7 +21,10 @@ type Ledger struct {
 const origin = "test.example/ledger"
 
 // NewLedger begins a ledger with a key of its own.
-func NewLedger() (*Ledger, error) {
+func NewLedger() (*Ledger, error) { return NewLedgerOf(origin) }
+
+// NewLedgerOf begins a ledger of some origin, with a key of its own.
+func NewLedgerOf(origin string) (*Ledger, error) {
 	secret, public, err := ledger.NewKey(origin)
 	if err != nil {
 		return nil, err
@@ -56,10 +59,16 @@ func (l *Ledger) Rotate(endorsed bool) error {
 	if err != nil {
 		return err
 	}
-	by := l.signer
 	if !endorsed {
-		by = next.signer
+		return l.handOn(next, next.signer)
 	}
+	return l.handOn(next, l.signer)
+}
+
+// RotateTo hands the ledger on to the key of another one, and the old key endorses it.
+func (l *Ledger) RotateTo(next *Ledger) error { return l.handOn(next, l.signer) }
+
+func (l *Ledger) handOn(next *Ledger, by note.Signer) (err error) {
 	r := &ledger.KeyRotated{Key: next.Key}
 	if r.Endorsement, err = ledger.Endorse(by, next.Key); err != nil {
 		return err
@@ -151,6 +160,28 @@ func (s *Service) Fork(clients ...string) {
 	for _, name := range clients {
 		s.Shown[name] = other
 	}
+	s.Index++
+}
+
+// Anew has everybody shown another ledger from now on, of another origin: it has the
+// history of the one until now, but for the last records, and goes on from there.
+func (s *Service) Anew(origin string, lost int) {
+	s.t.Helper()
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	l, err := NewLedgerOf(origin)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	records := s.Ledger.Records()
+	for _, record := range records[1 : len(records)-lost] {
+		e, err := ledger.Decode(record)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		l.Append(e, 0)
+	}
+	s.Ledger = l
 	s.Index++
 }
 

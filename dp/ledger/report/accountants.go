@@ -1,13 +1,72 @@
 package report
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/ledger"
 )
+
+// Answers are those of several accountants, computed when somebody asks: a privacy loss
+// distribution takes milliseconds a job. Several goroutines may ask at once.
+type Answers struct {
+	all func() ([]Accountant, error)
+}
+
+// All returns the answers. Fails if an accountant cannot count the cost.
+func (a Answers) All() ([]Accountant, error) {
+	if a.all == nil {
+		return []Accountant{}, nil
+	}
+	return a.all()
+}
+
+// MarshalJSON writes a list of Accountant.
+func (a Answers) MarshalJSON() ([]byte, error) {
+	all, err := a.All()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (a *Answers) UnmarshalJSON(b []byte) error {
+	var all []Accountant
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	a.all = func() ([]Accountant, error) { return all, nil }
+	return nil
+}
+
+// reckoner answers for many jobs, of which those that spent the same on the same
+// mechanisms have one answer.
+type reckoner struct {
+	mu    sync.Mutex
+	known map[string]func() ([]Accountant, error)
+}
+
+func newReckoner() *reckoner { return &reckoner{known: make(map[string]func() ([]Accountant, error))} }
+
+func (r *reckoner) answers(j *ledger.Job) Answers {
+	return Answers{sync.OnceValues(func() ([]Accountant, error) {
+		all, delta := events(j), j.Specification.Delta
+		key := fmt.Sprintf("%d %x %#v", j.Spent, delta, all)
+		r.mu.Lock()
+		same := r.known[key]
+		if same == nil {
+			same = sync.OnceValues(func() ([]Accountant, error) { return accountants(all, j.Spent, delta) })
+			r.known[key] = same
+		}
+		r.mu.Unlock()
+		return same()
+	})}
+}
 
 // mostMechanisms bounds the different mechanisms of a job that the PLD accountant is
 // asked about: each one is a distribution on a grid of up to a million cells.
@@ -34,14 +93,13 @@ func events(j *ledger.Job) accounting.Composed {
 	return out
 }
 
-// accountants are different ways to the epsilon of what a job spent.
-func accountants(j *ledger.Job) ([]Accountant, error) {
-	delta := j.Specification.Delta
-	simple, err := j.Spent.SimpleEpsilon(delta)
+// accountants are different ways to the epsilon of what was spent on events.
+func accountants(all accounting.Composed, spent accounting.NanoRho, delta float64) ([]Accountant, error) {
+	simple, err := spent.SimpleEpsilon(delta)
 	if err != nil {
 		return nil, err
 	}
-	zcdp, err := j.Spent.Epsilon(delta)
+	zcdp, err := spent.Epsilon(delta)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +107,6 @@ func accountants(j *ledger.Job) ([]Accountant, error) {
 		{"zCDP by hand", simple, "rho + 2 sqrt(rho ln(1/delta)), of the rho that the ledger enforces: for any mechanism of that rho, and by pocket calculator. The most pessimistic."},
 		{"zCDP", zcdp, "The best conversion known of the same rho: still for any mechanism of it, so above the exact answer for Gaussian noise."},
 	}
-	all := events(j)
 	for _, a := range []struct {
 		name, note string
 		epsilon    func() (float64, error)

@@ -44,6 +44,7 @@ func Export(h *ledger.History) (*Exported, error) {
 		Origin:  h.Checkpoint.Origin, Records: h.Checkpoint.Size, Root: h.Checkpoint.Root.String(),
 		Jobs: make([]ExportedJob, 0, len(h.Jobs)),
 	}
+	reckoner := newReckoner()
 	for _, j := range h.Jobs {
 		job := ExportedJob{
 			Job: j.Name, Adjacency: j.Specification.Adjacency.String(), Delta: j.Specification.Delta,
@@ -57,7 +58,7 @@ func Export(h *ledger.History) (*Exported, error) {
 			})
 		}
 		var err error
-		if job.Epsilon, err = accountants(j); err != nil {
+		if job.Epsilon, err = reckoner.answers(j).All(); err != nil {
 			return nil, err
 		}
 		out.Jobs = append(out.Jobs, job)

@@ -4,6 +4,10 @@ import (
 	"encoding/json"
 	"io"
 	"math"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/undertone-fl/undertone/dp/accounting"
@@ -16,8 +20,7 @@ const Version = 1
 // VerifyCommand verifies a bundle that `undertone audit fetch` has written.
 const VerifyCommand = "undertone audit verify ledger.zip --key ledger.pub"
 
-// New computes the report of a verified history and of its signed checkpoint. Fails if an
-// accountant cannot count a job's cost.
+// New computes the report of a verified history and of its signed checkpoint.
 func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 	r := &Report{
 		Version: Version,
@@ -27,15 +30,10 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 			Began: date(h.Began), Last: date(h.Last), Restored: h.Restored,
 			Command: VerifyCommand,
 		},
-		Jobs: make([]Job, 0, len(h.Jobs)),
+		Jobs: newJobs(h),
 	}
 	var together sum
 	for _, j := range h.Jobs {
-		job, err := newJob(j)
-		if err != nil {
-			return nil, err
-		}
-		r.Jobs = append(r.Jobs, *job)
 		together.add(j)
 	}
 	r.Together = together.together()
@@ -43,8 +41,20 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 	return r, nil
 }
 
-// WriteJSON writes the report as its format page says.
-func (r *Report) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
+// slack is how far apart clocks may be that are right.
+const slack = time.Minute
+
+// MadeAt notes what the history's times say at the reader's.
+func (r *Report) MadeAt(now time.Time, h *ledger.History) {
+	r.Ledger.Ahead = h.DatedAfter(now.Add(slack).UnixMilli())
+}
+
+// WriteJSON writes the report as its format page says. Fails if an accountant cannot count
+// a job's cost, or w does.
+func (r *Report) WriteJSON(w io.Writer) error {
+	r.reckon()
+	return writeJSON(w, r)
+}
 
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
@@ -53,22 +63,57 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-func newJob(j *ledger.Job) (*Job, error) {
+// newJobs takes an epsilon or two for each attempt.
+func newJobs(h *ledger.History) []Job {
+	all := h.Jobs
+	out := make([]Job, len(all))
+	reckoner := newReckoner()
+	inParallel(len(all), func() func(i int) {
+		known := make(prices)
+		return func(i int) {
+			out[i] = newJob(all[i], h.Before, known.pricing(&all[i].Specification))
+			out[i].Accountants = reckoner.answers(all[i])
+		}
+	})
+	return out
+}
+
+// reckon has every job's accountants answer, whose errors come when they are asked again.
+func (r *Report) reckon() {
+	inParallel(len(r.Jobs), func() func(i int) {
+		return func(i int) { r.Jobs[i].Accountants.All() }
+	})
+}
+
+// inParallel calls, for 0 to n-1, what worker returns, of which each processor has its own.
+func inParallel(n int, worker func() func(i int)) {
+	var taken atomic.Int64
+	var wait sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n) {
+		wait.Go(func() {
+			do := worker()
+			for i := int(taken.Add(1)) - 1; i < n; i = int(taken.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// newJob is a job's account. Records up to that of index before are of what is older than
+// the ledger.
+func newJob(j *ledger.Job, before int64, price *pricing) Job {
 	s := &j.Specification
-	price := newPricing(s)
-	job := &Job{
-		Name: j.Name, Method: s.Method, Status: "open", Created: date(j.Created),
+	job := Job{
+		Name: j.Name, Method: s.Method, Status: status(j), Created: date(j.Created), Carried: j.Record <= before,
 		Unit:      unit,
 		Adjacency: s.Adjacency.String(), AdjacencyMeans: adjacencyMeans(s.Adjacency),
 		Trust: trust(j),
-		Delta: s.Delta, Population: s.RoundSize, DeltaTimesN: s.Delta * float64(s.RoundSize),
+		Delta: s.Delta, Population: s.RoundSize, DeltaTimesN: s.Delta * float64(s.RoundSize), DeltaMeans: deltaMeans(s),
 		Cap: price.of(s.Budget), Spent: price.of(j.Spent), Left: price.of(s.Budget - j.Spent),
 		Rounds: len(s.Releases), Released: j.Released,
-		Parameters: parameters(j),
+		Parameters: parameters(j, price),
 		Attempts:   make([]Attempt, 0, len(j.Attempts)),
-	}
-	if j.Closed {
-		job.Status = "closed"
 	}
 	var spent, failed accounting.NanoRho // sums of charges that Verify held within the budget
 	for i := range j.Attempts {
@@ -78,20 +123,37 @@ func newJob(j *ledger.Job) (*Job, error) {
 			job.FailedAttempts++
 			failed += a.Charge
 		}
-		job.Attempts = append(job.Attempts, newAttempt(j, a, price, spent))
+		job.Attempts = append(job.Attempts, newAttempt(j, a, before, price, spent))
 	}
 	job.FailedSpent = price.of(failed)
-	var err error
-	if job.Accountants, err = accountants(j); err != nil {
-		return nil, err
+	job.Canaries = len(j.Canaries)
+	for i := range j.Canaries {
+		job.Canary = newCanary(s, &j.Canaries[i])
+		if !job.Canary.Passed {
+			job.CanaryFailed = job.Canary
+		}
 	}
-	if n := len(j.Canaries); n > 0 {
-		job.Canary = newCanary(&j.Canaries[n-1])
-	}
-	return job, nil
+	return job
 }
 
-func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounting.NanoRho) Attempt {
+// status is what a ledger knows of a job's state. Whether an open one runs or is paused
+// is not on record.
+func status(j *ledger.Job) string {
+	s := &j.Specification
+	last := len(j.Attempts) - 1
+	switch {
+	case j.Closed && j.Released == len(s.Releases):
+		return "finished"
+	case j.Closed:
+		return "closed"
+	case j.Released < len(s.Releases) && s.Budget-j.Spent < s.Releases[j.Released].Charge &&
+		(last < 0 || j.Attempts[last].Status != ledger.StatusOpen):
+		return "exhausted"
+	}
+	return "open"
+}
+
+func newAttempt(j *ledger.Job, a *ledger.Attempt, before int64, price *pricing, spent accounting.NanoRho) Attempt {
 	out := Attempt{
 		Round: a.Round, Attempt: a.Attempt,
 		Kind: j.Specification.Releases[a.Round-1].Kind,
@@ -100,7 +162,7 @@ func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounti
 		Charge: price.of(a.Charge), Spent: price.of(spent),
 		Leaf: a.Record, EndLeaf: a.End,
 		Status: string(a.Status), Why: a.Why,
-		Opened: date(a.Opened),
+		Opened: date(a.Opened), Carried: a.Record <= before,
 	}
 	if a.Status != ledger.StatusOpen {
 		out.Ended = date(a.Ended)
@@ -111,12 +173,26 @@ func newAttempt(j *ledger.Job, a *ledger.Attempt, price *pricing, spent accounti
 	return out
 }
 
-func newCanary(c *ledger.CanaryMeasured) *Canary {
-	return &Canary{
-		Claimed: float64(c.Claimed) / 1e6, Lower: float64(c.Lower) / 1e6,
-		Delta: c.Delta, Confidence: float64(c.Confidence) / 1e6,
-		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured),
+func newCanary(s *ledger.Specification, c *ledger.CanaryMeasured) *Canary {
+	delta, err := strconv.ParseFloat(c.Delta, 64)
+	if err != nil {
+		delta = s.Delta // Verify has read it
 	}
+	return &Canary{
+		Charged: charged(s, delta),
+		Claimed: float64(c.Claimed) / 1e6, Lower: float64(c.Lower) / 1e6, Upper: float64(c.Upper) / 1e6,
+		Delta: c.Delta, Confidence: float64(c.Confidence) / 1e6,
+		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured), How: c.How,
+	}
+}
+
+// charged is the epsilon of an attempt at every round: what a canary measures.
+func charged(s *ledger.Specification, delta float64) float64 {
+	rho := 0.0
+	for i := range s.Releases {
+		rho += s.Releases[i].Charge.Rho()
+	}
+	return accounting.GaussianEpsilon(mu(rho), delta)
 }
 
 func date(milliseconds int64) string {

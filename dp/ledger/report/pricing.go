@@ -10,21 +10,34 @@ import (
 
 // pricing says what an amount of rho is in other units.
 type pricing struct {
+	terms
+	known map[accounting.NanoRho]Privacy
+}
+
+// terms are what that depends on.
+type terms struct {
 	delta float64
 	// replace is what the same release costs under replace-one, over what it costs under
 	// the adjacency that amounts are of.
 	replace  float64
 	gaussian bool // see gaussian
-	known    map[accounting.NanoRho]Privacy
 }
 
-func newPricing(s *ledger.Specification) *pricing {
-	p := &pricing{delta: s.Delta, replace: 4, gaussian: gaussian(s), known: make(map[accounting.NanoRho]Privacy)}
+// prices of jobs, which are much alike.
+type prices map[terms]*pricing
+
+func (p prices) pricing(s *ledger.Specification) *pricing {
+	t := terms{delta: s.Delta, replace: 4, gaussian: gaussian(s)}
 	if s.Adjacency == dp.ReplaceOne {
-		p.replace = 1
+		t.replace = 1
 	}
-	return p
+	if p[t] == nil {
+		p[t] = newPricing(t)
+	}
+	return p[t]
 }
+
+func newPricing(t terms) *pricing { return &pricing{t, make(map[accounting.NanoRho]Privacy)} }
 
 func (p *pricing) of(amount accounting.NanoRho) Privacy {
 	if known, ok := p.known[amount]; ok {
@@ -87,7 +100,11 @@ func (s *sum) add(j *ledger.Job) {
 	if j.Specification.Adjacency == dp.ReplaceOne {
 		spent = spent/4 + min(1, spent%4)
 	}
-	s.nano += spent // at most what Verify has added up
+	all, err := s.nano.Add(spent)
+	if err != nil {
+		all = math.MaxUint64 // or more
+	}
+	s.nano = all
 	s.coarse = s.coarse || !gaussian(&j.Specification)
 	if s.delta == 0 || j.Specification.Delta < s.delta {
 		s.delta = j.Specification.Delta
@@ -98,6 +115,6 @@ func (s *sum) together() Together {
 	if s.delta == 0 {
 		return Together{}
 	}
-	p := pricing{delta: s.delta, replace: 4, gaussian: !s.coarse, known: make(map[accounting.NanoRho]Privacy)}
+	p := newPricing(terms{delta: s.delta, replace: 4, gaussian: !s.coarse})
 	return Together{Delta: s.delta, Privacy: p.of(s.nano)}
 }

@@ -26,6 +26,10 @@ type Ledger struct {
 	Rotations  int    `json:"key_rotations"`
 	Began      string `json:"began,omitempty"` // RFC 3339, UTC
 	Last       string `json:"last,omitempty"`
+	// Ahead is how many records, the last ones, are dated after the time at which the
+	// report was made, by more than clocks differ: some server's is wrong, and their times
+	// say nothing but the order.
+	Ahead int `json:"dated_ahead,omitempty"`
 	// Restored are the indices of records at which the cluster went on from a backup.
 	Restored []int64 `json:"restored,omitempty"`
 	Command  string  `json:"verify_command"` // that verifies it
@@ -35,17 +39,22 @@ type Ledger struct {
 type Job struct {
 	Name    string `json:"job"`
 	Method  string `json:"method"`
-	Status  string `json:"status"` // open, closed
+	Status  string `json:"status"` // open, exhausted, finished, closed
 	Created string `json:"created"`
+	// Carried says that the job is older than the ledger: Created is when the ledger began.
+	Carried bool `json:"carried_over,omitempty"`
 
 	Unit           string `json:"unit"` // one user, all rounds
 	Adjacency      string `json:"adjacency"`
 	AdjacencyMeans string `json:"adjacency_means"`
 	Trust          Trust  `json:"trust"`
 
-	Delta       float64 `json:"delta"`
-	Population  int     `json:"population"` // n, the round's size: what 1/n is computed with
+	Delta float64 `json:"delta"`
+	// Population is n, the users of a full round: the job has at least n users once one is
+	// full, so that delta times the job's users is DeltaTimesN or more. DeltaMeans says so.
+	Population  int     `json:"population"`
 	DeltaTimesN float64 `json:"delta_times_n"`
+	DeltaMeans  string  `json:"delta_means"`
 
 	Cap   Privacy `json:"cap"`
 	Spent Privacy `json:"spent"`
@@ -54,15 +63,19 @@ type Job struct {
 	FailedAttempts int     `json:"failed_attempts"`
 	FailedSpent    Privacy `json:"failed_spent"`
 
-	Rounds      int          `json:"rounds"` // that the job releases in all
-	Released    int          `json:"released"`
-	Attempts    []Attempt    `json:"attempts"`
-	Parameters  []Parameter  `json:"parameters"`
-	Accountants []Accountant `json:"accountants"`      // of what is spent
-	Canary      *Canary      `json:"canary,omitempty"` // the last one on record
+	Rounds      int         `json:"rounds"` // that the job releases in all
+	Released    int         `json:"released"`
+	Attempts    []Attempt   `json:"attempts"`
+	Parameters  []Parameter `json:"parameters"`
+	Accountants Answers     `json:"accountants"`      // of what is spent
+	Canaries    int         `json:"canaries"`         // measurements on record
+	Canary      *Canary     `json:"canary,omitempty"` // the last of them
+	// CanaryFailed is the last that failed a test, whatever came after it; nil: none did.
+	CanaryFailed *Canary `json:"canary_failed,omitempty"`
 }
 
 // Together is the cost of all jobs, whose rho add up: under zero-out, whatever theirs is.
+// It goes up to 2^64-1 nano-rho, and from there on means that much or more.
 type Together struct {
 	Delta float64 `json:"delta"` // the least of the jobs'; 0 where there are none
 	Privacy
@@ -104,6 +117,9 @@ type Attempt struct {
 	State      string  `json:"state,omitempty"` // hex
 	Opened     string  `json:"opened"`
 	Ended      string  `json:"ended,omitempty"`
+	// Carried says that the attempt is older than the ledger: Opened and Ended are when the
+	// ledger began.
+	Carried bool `json:"carried_over,omitempty"`
 }
 
 // Parameter is a public parameter, and how it was chosen.
@@ -120,14 +136,17 @@ type Accountant struct {
 	Note    string  `json:"note"` // why it differs from the others
 }
 
-// Canary is the last measurement on record.
+// Canary is a measurement on record.
 type Canary struct {
 	Claimed    float64 `json:"claimed_epsilon"`
+	Charged    float64 `json:"charged_epsilon"` // by the ledger, for an attempt at every round, at Delta
 	Lower      float64 `json:"lower_bound_epsilon"`
+	Upper      float64 `json:"upper_bound_epsilon,omitempty"` // 0: none
 	Delta      string  `json:"delta"`
-	Confidence float64 `json:"confidence"`
+	Confidence float64 `json:"confidence"` // of each bound
 	Trials     uint64  `json:"trials"`
 	Passed     bool    `json:"passed"`
 	By         string  `json:"by"`
 	Date       string  `json:"date"`
+	How        string  `json:"how"` // what was measured, and by what: by does not vouch for more
 }

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"io"
 	"math"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/undertone-fl/undertone/dp"
@@ -94,9 +96,14 @@ func TestJSON(t *testing.T) {
 	back := new(report.Report)
 	d := json.NewDecoder(&written)
 	d.DisallowUnknownFields()
-	if err := d.Decode(back); err != nil || !reflect.DeepEqual(r, back) {
-		t.Errorf("read back it is another report: %v", err)
+	if err := d.Decode(back); err != nil {
+		t.Fatal(err)
 	}
+	var again bytes.Buffer
+	if err := back.WriteJSON(&again); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "ordinary.json", again.Bytes())
 }
 
 // jobWith is a job that released every round, with these noise multipliers.
@@ -127,15 +134,14 @@ func jobWith(trust string, adjacency dp.Adjacency, nMin int, multipliers ...floa
 }
 
 func historyOf(jobs ...*ledger.Job) *ledger.History {
-	h := &ledger.History{Checkpoint: ledger.Checkpoint{Origin: "cluster.example", Size: 1}, Jobs: jobs}
-	for _, j := range jobs {
-		h.Spent += j.Spent
-	}
-	return h
+	return &ledger.History{Checkpoint: ledger.Checkpoint{Origin: "cluster.example", Size: 1}, Jobs: jobs}
 }
 
-func answers(t *testing.T, all []report.Accountant) map[string]float64 {
+func answers(t *testing.T, all []report.Accountant, err error) map[string]float64 {
 	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := make(map[string]float64)
 	for _, a := range all {
 		if a.Note == "" || strings.Contains(a.Note, "\n") {
@@ -173,7 +179,8 @@ func TestFigures(t *testing.T) {
 		if !near(a.Multiplier, 5, 1e-9) || a.Clip != 1 || a.Spent != j.Spent || a.Leaf != 40 || a.EndLeaf != 41 {
 			t.Errorf("last attempt %+v", a)
 		}
-		got := answers(t, j.Accountants)
+		all, err := j.Accountants.All()
+		got := answers(t, all, err)
 		if !near(got["GDP"], want.epsilon, 2e-4) || !near(got["PLD"], got["GDP"], 1e-3) || got["PLD"] < got["GDP"]*(1-1e-9) ||
 			got["zCDP"] < got["GDP"] || got["zCDP by hand"] < got["zCDP"] || got["RDP"] < got["GDP"] || got["RDP"] > 1.1*got["GDP"] {
 			t.Errorf("accountants %v", got)
@@ -212,7 +219,7 @@ func TestExportIsRecomputed(t *testing.T) {
 		{0.788738, 0.730526},
 		{2.666570, 2.485993},
 	} {
-		got := answers(t, e.Jobs[i].Epsilon)
+		got := answers(t, e.Jobs[i].Epsilon, nil)
 		if !near(got["RDP"], want.rdp, 2e-3) || !near(got["PLD"], want.pld, 1e-4) || !near(got["GDP"], want.pld, 1e-4) {
 			t.Errorf("%s: %v, want %+v", e.Jobs[i].Job, got, want)
 		}
@@ -238,7 +245,8 @@ func TestCoarseNoise(t *testing.T) {
 	if job.Spent.Mu != 0 || job.Spent.Epsilon != want || !(job.Spent.ReplaceOne > want) {
 		t.Errorf("%+v, want epsilon %v and no mu", job.Spent, want)
 	}
-	got := answers(t, job.Accountants)
+	all, err := job.Accountants.All()
+	got := answers(t, all, err)
 	if _, answered := got["GDP"]; answered || got["zCDP"] != want {
 		t.Errorf("accountants %v", got)
 	}
@@ -250,7 +258,8 @@ func TestManyMechanisms(t *testing.T) {
 	for i := range 100 {
 		multipliers = append(multipliers, 20+float64(i))
 	}
-	got := answers(t, reportOf(t, historyOf(jobWith(ledger.TrustLocal, dp.ZeroOut, 10, multipliers...)), nil).Jobs[0].Accountants)
+	all, err := reportOf(t, historyOf(jobWith(ledger.TrustLocal, dp.ZeroOut, 10, multipliers...)), nil).Jobs[0].Accountants.All()
+	got := answers(t, all, err)
 	if _, answered := got["PLD"]; answered || got["GDP"] == 0 || got["RDP"] == 0 {
 		t.Errorf("accountants %v", got)
 	}
@@ -260,8 +269,14 @@ func TestNothingSpent(t *testing.T) {
 	j := jobWith(ledger.TrustCentral, dp.ZeroOut, 10, 4)
 	j.Attempts, j.Spent, j.Released, j.State = nil, 0, 0, ledger.Digest{}
 	j.Specification.Parameters = json.RawMessage("{\"a\\u001b[2J\":\"\u009b2J\"}")
-	r := reportOf(t, historyOf(j), nil)
-	for _, a := range r.Jobs[0].Accountants {
+	h := historyOf(j)
+	h.Before = 1
+	r := reportOf(t, h, nil)
+	all, err := r.Jobs[0].Accountants.All()
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	for _, a := range all {
 		if a.Epsilon != 0 {
 			t.Errorf("%s: %v of nothing", a.Name, a.Epsilon)
 		}
@@ -283,14 +298,50 @@ func TestNothingSpent(t *testing.T) {
 	}
 }
 
-// BenchmarkNew reports on a ledger of 100,000 records.
-func BenchmarkNew(b *testing.B) {
-	var jobs []*ledger.Job
-	for range 13 {
-		jobs = append(jobs, jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, repeat(200, 3846)...))
+// Jobs that spent more than can be counted together have spent that much at least.
+func TestTogetherIsBounded(t *testing.T) {
+	j := jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, 8)
+	j.Spent, j.Specification.Budget = math.MaxUint64-1, math.MaxUint64
+	together := reportOf(t, historyOf(j, j), nil).Together
+	if together.NanoRho != math.MaxUint64 || math.IsInf(together.Epsilon, 0) || !(together.Epsilon > 1e10) || !(together.ReplaceOne > together.Epsilon) {
+		t.Errorf("%+v", together)
 	}
-	h := historyOf(jobs...)
-	for b.Loop() {
-		reportOf(b, h, nil)
+}
+
+// What accountants answer is the same whoever asks first, and of a copy as well.
+func TestAnswersAreShared(t *testing.T) {
+	alike := func() *ledger.Job { return jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, repeat(8, 3)...) }
+	r := reportOf(t, historyOf(alike(), alike(), jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, repeat(8, 4)...)), nil)
+	all := make([][]report.Accountant, len(r.Jobs))
+	var wait sync.WaitGroup
+	for i, j := range r.Jobs {
+		wait.Go(func() { all[i], _ = j.Accountants.All() })
+	}
+	wait.Wait()
+	if len(all[0]) != 5 || !slices.Equal(all[0], all[1]) || slices.Equal(all[0], all[2]) {
+		t.Errorf("%+v", all)
+	}
+}
+
+// BenchmarkNew reports on ledgers of 100,000 records, and writes what it says.
+func BenchmarkNew(b *testing.B) {
+	for _, c := range []struct{ jobs, rounds int }{{20, 2500}, {10_000, 5}} {
+		var all []*ledger.Job
+		for i := range c.jobs {
+			all = append(all, jobWith(ledger.TrustDistributed, dp.ZeroOut, 4000, repeat(200+float64(i), c.rounds)...))
+		}
+		h := historyOf(all...)
+		b.Run(fmt.Sprintf("%d jobs of %d rounds", c.jobs, c.rounds), func(b *testing.B) {
+			for b.Loop() {
+				reportOf(b, h, nil)
+			}
+		})
+		b.Run(fmt.Sprintf("%d jobs of %d rounds, JSON", c.jobs, c.rounds), func(b *testing.B) {
+			for b.Loop() {
+				if err := reportOf(b, h, nil).WriteJSON(io.Discard); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -11,13 +11,17 @@ import (
 // width of running text, in characters.
 const width = 96
 
-// WriteText writes the report for a terminal: the ledger, then a screen a job.
+// WriteText writes the report for a terminal: the ledger, then a screen a job. Fails if
+// an accountant cannot count a job's cost, or w does.
 func (r *Report) WriteText(w io.Writer) error {
+	r.reckon()
 	b := bufio.NewWriter(w)
 	p := &page{w: b}
 	p.ledger(&r.Ledger)
 	for i := range r.Jobs {
-		p.job(&r.Jobs[i])
+		if err := p.job(&r.Jobs[i]); err != nil {
+			return err
+		}
 	}
 	if len(r.Jobs) > 1 {
 		p.heading("All jobs together")
@@ -80,7 +84,10 @@ func (p *page) ledger(l *Ledger) {
 		row("root", l.Root)
 		row("signed with", l.Key+rotations(l.Rotations))
 		for _, record := range l.Restored {
-			row("restored", fmt.Sprintf("from a backup at record %d", record))
+			row("restored", fmt.Sprintf("from a backup at record %d: what came between the two is not in this ledger", record))
+		}
+		if l.Ahead > 0 {
+			row("WARNING", l.AheadMeans())
 		}
 		row("verify with", l.Command)
 	})
@@ -96,14 +103,22 @@ func rotations(n int) string {
 	return fmt.Sprintf(", to which %d keys before handed on", n)
 }
 
-func (p *page) job(j *Job) {
+func (p *page) job(j *Job) error {
+	answers, err := j.Accountants.All()
+	if err != nil {
+		return err
+	}
 	p.heading(fmt.Sprintf("Job %s (%s), %s", j.Name, j.Method, j.Status))
 	p.table(func(row func(cells ...string)) {
-		row("created", j.Created)
+		if j.Carried {
+			row("created", "before the ledger began; carried over, recorded at "+j.Created)
+		} else {
+			row("created", j.Created)
+		}
 		row("unit", j.Unit)
 		row("adjacency", j.Adjacency+": "+j.AdjacencyMeans)
-		row("delta", fmt.Sprintf("%g, %.3g times 1/n at n = %d users a round", j.Delta, j.DeltaTimesN, j.Population))
-		row("rounds", fmt.Sprintf("%d of %d released; %d attempts charged, %d of which failed", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
+		row("delta", fmt.Sprintf("%g, %s", j.Delta, j.DeltaMeans))
+		row("rounds", fmt.Sprintf("%d of %d released; attempts charged: %d, failed: %d", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
 	})
 	p.section("Budget")
 	p.table(func(row func(cells ...string)) {
@@ -124,13 +139,14 @@ func (p *page) job(j *Job) {
 	p.section("Attempts")
 	p.attempts(j)
 	p.section("Accountants, of what is spent")
-	for _, a := range j.Accountants {
+	for _, a := range answers {
 		p.wrap(fmt.Sprintf("  %-14s%-10s", a.Name, fmt.Sprintf("%.4f", a.Epsilon)), strings.Repeat(" ", 26), a.Note)
 	}
-	p.section("Canary")
-	p.canary(j.Canary)
+	p.section("Measurements on record")
+	p.canaries(j)
 	p.section("Public parameters, and how each was chosen")
 	p.parameters(j.Parameters)
+	return nil
 }
 
 // parameters that were chosen alike are said together, in the order of the first of each.
@@ -164,6 +180,9 @@ func (p *page) attempts(j *Job) {
 			if a.EndLeaf >= 0 {
 				leaf += fmt.Sprintf("-%d", a.EndLeaf)
 			}
+			if a.Carried {
+				leaf += ", carried over, recorded at " + a.Opened
+			}
 			row(fmt.Sprint(a.Round), fmt.Sprint(a.Attempt), a.Kind, a.Status, members(&a), fmt.Sprint(a.NMin),
 				figure(a.Clip), figure(a.Noise), figure(a.Multiplier), a.Sampler,
 				figure(a.Charge.Rho), figure(a.Spent.Rho), figure(a.Spent.Epsilon), leaf)
@@ -183,17 +202,32 @@ func members(a *Attempt) string {
 	return fmt.Sprint(a.Members)
 }
 
-func (p *page) canary(c *Canary) {
-	if c == nil {
-		p.text("The noise was never measured on record.")
+func (p *page) canaries(j *Job) {
+	switch j.Canaries {
+	case 0:
+		p.text("None: the noise was never measured on record.")
 		return
+	case 1:
+	default:
+		p.text(fmt.Sprintf("There are %d. The last one:", j.Canaries))
 	}
-	verdict := "passed every test"
+	p.canary(j.Canary)
+	if j.CanaryFailed != nil && *j.CanaryFailed != *j.Canary {
+		p.text("The last one that FAILED, before that:")
+		p.canary(j.CanaryFailed)
+	}
+}
+
+func (p *page) canary(c *Canary) {
+	verdict := "It passed every test."
 	if !c.Passed {
-		verdict = "FAILED a test"
+		verdict = "It FAILED a test."
 	}
-	p.text(fmt.Sprintf("On %s, by %s: epsilon is at least %.4g with confidence %g %%, so the interval from %.4g to the claimed %.4g at delta %s, in %d trials. It %s.",
-		c.Date, c.By, c.Lower, c.Confidence*100, c.Lower, c.Claimed, c.Delta, c.Trials, verdict))
+	if c.Misclaimed() {
+		verdict += fmt.Sprintf(" THAT IS ANOTHER CLAIM than the ledger's, by which an attempt at every round costs %.4g.", c.Charged)
+	}
+	p.text(fmt.Sprintf("By %s, dated %s, whose word this is. What was measured: %s. Epsilon is %s at delta %s, with confidence %g %% in %d trials, where %.4g is claimed. %s",
+		c.By, c.Date, c.How, c.Interval(), c.Delta, c.Confidence*100, c.Trials, c.Claimed, verdict))
 }
 
 func privacyCells(p Privacy) []string {

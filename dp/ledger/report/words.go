@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"strings"
-	"unicode"
 
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -19,6 +17,40 @@ func adjacencyMeans(a dp.Adjacency) string {
 		return "any one user's contributions are replaced by any others; how many took part is public"
 	}
 	return "any one user's contributions are replaced by zeros; how many took part is public"
+}
+
+// deltaMeans compares delta with 1/n, n being the users of one full round: how many a job
+// has in all no ledger says.
+func deltaMeans(s *ledger.Specification) string {
+	times := s.Delta * float64(s.RoundSize)
+	text := fmt.Sprintf("at least %.3g times 1/n: the job has at least n = %d users once a round is full", times, s.RoundSize)
+	if times >= 1 {
+		text += ", and the whole contribution of one of them may be published"
+	}
+	return text
+}
+
+// Interval says between which bounds epsilon was measured.
+func (c *Canary) Interval() string {
+	if c.Upper == 0 {
+		return fmt.Sprintf("at least %.4g", c.Lower)
+	}
+	return fmt.Sprintf("at least %.4g and at most %.4g", c.Lower, c.Upper)
+}
+
+// Misclaimed reports whether a measurement is of another claim than the ledger's: by more
+// than one percent.
+func (c *Canary) Misclaimed() bool { return math.Abs(c.Claimed-c.Charged) > 0.01*c.Charged }
+
+// AheadMeans is the warning that goes with Ahead, empty without.
+func (l *Ledger) AheadMeans() string {
+	switch l.Ahead {
+	case 0:
+		return ""
+	case 1:
+		return "the last record is dated in the future: the clock of a server, or this one, is wrong, and the record's time says nothing but the order"
+	}
+	return fmt.Sprintf("the last %d records are dated in the future: the clock of a server, or this one, is wrong, and their times say nothing but the order", l.Ahead)
 }
 
 // trust says who sees what. The figures are those of the first round.
@@ -67,9 +99,8 @@ const (
 )
 
 // parameters of a job's specification, and how each was chosen.
-func parameters(j *ledger.Job) []Parameter {
+func parameters(j *ledger.Job, price *pricing) []Parameter {
 	s := &j.Specification
-	price := newPricing(s).of(s.Budget)
 	out := []Parameter{
 		{"method", s.Method, byOperator},
 	}
@@ -78,7 +109,7 @@ func parameters(j *ledger.Job) []Parameter {
 		Parameter{"adjacency", s.Adjacency.String(), byOperator},
 		Parameter{"trust", s.Trust, byOperator},
 		Parameter{"delta", fmt.Sprintf("%g", s.Delta), byOperator},
-		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed, as the most that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose", price.Epsilon)},
+		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed, as the most that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose", price.of(s.Budget).Epsilon)},
 		Parameter{"n_min", fmt.Sprint(s.NMin), byOperator},
 		Parameter{"round_size", fmt.Sprint(s.RoundSize), byOperator},
 		Parameter{"deadline", fmt.Sprintf("%g s", float64(s.Deadline)/1000), byOperator},
@@ -137,7 +168,9 @@ var amhtLRSHow = map[string]string{
 // methodParameters are the fields of the method's parameters, in their order.
 func methodParameters(s *ledger.Specification) []Parameter {
 	var out []Parameter
-	add := func(name, value, how string) { out = append(out, Parameter{visible(name), visible(value), how}) }
+	add := func(name, value, how string) {
+		out = append(out, Parameter{ledger.OneLine(name), ledger.OneLine(value), how})
+	}
 	d := json.NewDecoder(bytes.NewReader(s.Parameters))
 	if _, err := d.Token(); err != nil {
 		return nil
@@ -165,16 +198,6 @@ func methodParameters(s *ledger.Specification) []Parameter {
 	return out
 }
 
-// visible is a text of a specification's author, without what would move a cursor.
-func visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
-}
-
 // notCovered is what no ledger can show.
 func notCovered(h *ledger.History) []string {
 	out := []string{
@@ -190,10 +213,8 @@ func notCovered(h *ledger.History) []string {
 	if len(h.Restored) > 0 {
 		out = append(out, "Backups: this cluster went on from a backup. What the cluster before spent and released after that backup is not in this ledger; a checkpoint kept from then shows whether there was anything.")
 	}
-	for _, j := range h.Jobs {
-		if j.State == (ledger.Digest{}) {
-			return append(out, "Before the ledger: it was begun when there were jobs. Their first records say what the servers' state said then.")
-		}
+	if h.Before > 0 {
+		out = append(out, fmt.Sprintf("Before the ledger: it was begun later than what it tells of. Its records up to %d say what the servers' state said then.", h.Before))
 	}
 	return out
 }

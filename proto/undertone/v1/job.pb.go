@@ -159,6 +159,7 @@ const (
 	Reason_REASON_ALREADY_RELEASED Reason = 12
 	Reason_REASON_NOT_STAGED       Reason = 13
 	Reason_REASON_WRONG_DIGEST     Reason = 14
+	Reason_REASON_TOO_MANY         Reason = 15
 	// What a service refuses.
 	Reason_REASON_FORBIDDEN    Reason = 32 // the certificate's role may not do this
 	Reason_REASON_OUT_OF_RANGE Reason = 33 // a coordinate that no honest contribution has
@@ -193,6 +194,7 @@ var (
 		12: "REASON_ALREADY_RELEASED",
 		13: "REASON_NOT_STAGED",
 		14: "REASON_WRONG_DIGEST",
+		15: "REASON_TOO_MANY",
 		32: "REASON_FORBIDDEN",
 		33: "REASON_OUT_OF_RANGE",
 		34: "REASON_CORRUPT",
@@ -223,6 +225,7 @@ var (
 		"REASON_ALREADY_RELEASED": 12,
 		"REASON_NOT_STAGED":       13,
 		"REASON_WRONG_DIGEST":     14,
+		"REASON_TOO_MANY":         15,
 		"REASON_FORBIDDEN":        32,
 		"REASON_OUT_OF_RANGE":     33,
 		"REASON_CORRUPT":          34,
@@ -631,7 +634,7 @@ const file_undertone_v1_job_proto_rawDesc = "" +
 	"\x10PHASE_COLLECTING\x10\x01\x12\x10\n" +
 	"\fPHASE_CLOSED\x10\x02\x12\x12\n" +
 	"\x0ePHASE_RELEASED\x10\x03\x12\x10\n" +
-	"\fPHASE_FAILED\x10\x04*\x81\x05\n" +
+	"\fPHASE_FAILED\x10\x04*\x96\x05\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REASON_MALFORMED\x10\x01\x12\x16\n" +
@@ -648,7 +651,8 @@ const file_undertone_v1_job_proto_rawDesc = "" +
 	"\x11REASON_NOT_CLOSED\x10\v\x12\x1b\n" +
 	"\x17REASON_ALREADY_RELEASED\x10\f\x12\x15\n" +
 	"\x11REASON_NOT_STAGED\x10\r\x12\x17\n" +
-	"\x13REASON_WRONG_DIGEST\x10\x0e\x12\x14\n" +
+	"\x13REASON_WRONG_DIGEST\x10\x0e\x12\x13\n" +
+	"\x0fREASON_TOO_MANY\x10\x0f\x12\x14\n" +
 	"\x10REASON_FORBIDDEN\x10 \x12\x17\n" +
 	"\x13REASON_OUT_OF_RANGE\x10!\x12\x12\n" +
 	"\x0eREASON_CORRUPT\x10\"\x12\x14\n" +

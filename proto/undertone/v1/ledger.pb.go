@@ -321,8 +321,13 @@ type RecordCanaryRequest struct {
 	Trials         uint64                 `protobuf:"varint,6,opt,name=trials,proto3" json:"trials,omitempty"`
 	Passed         bool                   `protobuf:"varint,7,opt,name=passed,proto3" json:"passed,omitempty"`
 	MeasuredMs     int64                  `protobuf:"varint,8,opt,name=measured_ms,json=measuredMs,proto3" json:"measured_ms,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The upper end of the interval, at the same confidence; 0: none.
+	UpperEpsilon float64 `protobuf:"fixed64,9,opt,name=upper_epsilon,json=upperEpsilon,proto3" json:"upper_epsilon,omitempty"`
+	// What was measured and by what, in one line of up to 256 bytes: a job of this
+	// cluster, or a program by itself with a job's specification.
+	How           string `protobuf:"bytes,10,opt,name=how,proto3" json:"how,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RecordCanaryRequest) Reset() {
@@ -409,6 +414,20 @@ func (x *RecordCanaryRequest) GetMeasuredMs() int64 {
 		return x.MeasuredMs
 	}
 	return 0
+}
+
+func (x *RecordCanaryRequest) GetUpperEpsilon() float64 {
+	if x != nil {
+		return x.UpperEpsilon
+	}
+	return 0
+}
+
+func (x *RecordCanaryRequest) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
 }
 
 type RecordCanaryResponse struct {
@@ -575,7 +594,7 @@ const file_undertone_v1_ledger_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05check\x18\x02 \x01(\bR\x05check\"A\n" +
 	"\x11RotateKeyResponse\x12,\n" +
-	"\x06ledger\x18\x01 \x01(\v2\x14.undertone.v1.LedgerR\x06ledger\"\xfc\x01\n" +
+	"\x06ledger\x18\x01 \x01(\v2\x14.undertone.v1.LedgerR\x06ledger\"\xb3\x02\n" +
 	"\x13RecordCanaryRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12'\n" +
 	"\x0fclaimed_epsilon\x18\x02 \x01(\x01R\x0eclaimedEpsilon\x12#\n" +
@@ -587,7 +606,10 @@ const file_undertone_v1_ledger_proto_rawDesc = "" +
 	"\x06trials\x18\x06 \x01(\x04R\x06trials\x12\x16\n" +
 	"\x06passed\x18\a \x01(\bR\x06passed\x12\x1f\n" +
 	"\vmeasured_ms\x18\b \x01(\x03R\n" +
-	"measuredMs\".\n" +
+	"measuredMs\x12#\n" +
+	"\rupper_epsilon\x18\t \x01(\x01R\fupperEpsilon\x12\x10\n" +
+	"\x03how\x18\n" +
+	" \x01(\tR\x03how\".\n" +
 	"\x14RecordCanaryResponse\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\x04R\x06record\"-\n" +
 	"\x11CreateLinkRequest\x12\x18\n" +

@@ -1002,8 +1002,11 @@ type RecordCanary struct {
 	Trials              uint64                 `protobuf:"varint,7,opt,name=trials,proto3" json:"trials,omitempty"`
 	Passed              bool                   `protobuf:"varint,8,opt,name=passed,proto3" json:"passed,omitempty"`
 	MeasuredMs          int64                  `protobuf:"varint,9,opt,name=measured_ms,json=measuredMs,proto3" json:"measured_ms,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// 0: none.
+	UpperMicroEpsilon uint64 `protobuf:"varint,10,opt,name=upper_micro_epsilon,json=upperMicroEpsilon,proto3" json:"upper_micro_epsilon,omitempty"`
+	How               string `protobuf:"bytes,11,opt,name=how,proto3" json:"how,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *RecordCanary) Reset() {
@@ -1099,6 +1102,20 @@ func (x *RecordCanary) GetMeasuredMs() int64 {
 	return 0
 }
 
+func (x *RecordCanary) GetUpperMicroEpsilon() uint64 {
+	if x != nil {
+		return x.UpperMicroEpsilon
+	}
+	return 0
+}
+
+func (x *RecordCanary) GetHow() string {
+	if x != nil {
+		return x.How
+	}
+	return ""
+}
+
 var File_undertone_v1_log_proto protoreflect.FileDescriptor
 
 const file_undertone_v1_log_proto_rawDesc = "" +
@@ -1169,7 +1186,7 @@ const file_undertone_v1_log_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
 	"\vendorsement\x18\x02 \x01(\tR\vendorsement\"\x1c\n" +
 	"\bCloseJob\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\xa2\x02\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xe4\x02\n" +
 	"\fRecordCanary\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\x122\n" +
@@ -1180,7 +1197,10 @@ const file_undertone_v1_log_proto_rawDesc = "" +
 	"\x06trials\x18\a \x01(\x04R\x06trials\x12\x16\n" +
 	"\x06passed\x18\b \x01(\bR\x06passed\x12\x1f\n" +
 	"\vmeasured_ms\x18\t \x01(\x03R\n" +
-	"measuredMsBBZ@github.com/undertone-fl/undertone/proto/undertone/v1;undertonev1b\x06proto3"
+	"measuredMs\x12.\n" +
+	"\x13upper_micro_epsilon\x18\n" +
+	" \x01(\x04R\x11upperMicroEpsilon\x12\x10\n" +
+	"\x03how\x18\v \x01(\tR\x03howBBZ@github.com/undertone-fl/undertone/proto/undertone/v1;undertonev1b\x06proto3"
 
 var (
 	file_undertone_v1_log_proto_rawDescOnce sync.Once

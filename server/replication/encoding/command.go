@@ -69,6 +69,7 @@ func MarshalCommand(c rounds.Command) ([]byte, error) {
 		m.Command = &undertonev1.Command_RecordCanary{RecordCanary: &undertonev1.RecordCanary{
 			Job: x.Job, By: x.By, ClaimedMicroEpsilon: x.Claimed, LowerMicroEpsilon: x.Lower, Delta: x.Delta,
 			ConfidencePpm: x.Confidence, Trials: x.Trials, Passed: x.Passed, MeasuredMs: x.Measured,
+			UpperMicroEpsilon: x.Upper, How: x.How,
 		}}
 	default:
 		return nil, fmt.Errorf("command %T has no encoding", c)
@@ -169,6 +170,7 @@ func command(m *undertonev1.Command) (rounds.Command, error) {
 		return rounds.RecordCanary{Measured: ledger.CanaryMeasured{
 			Job: x.GetJob(), By: x.GetBy(), Claimed: x.GetClaimedMicroEpsilon(), Lower: x.GetLowerMicroEpsilon(), Delta: x.GetDelta(),
 			Confidence: x.GetConfidencePpm(), Trials: x.GetTrials(), Passed: x.GetPassed(), Measured: x.GetMeasuredMs(),
+			Upper: x.GetUpperMicroEpsilon(), How: x.GetHow(),
 		}}, nil
 	default:
 		return nil, fmt.Errorf("a command that this version does not know: %w", ErrMalformed)

@@ -47,7 +47,7 @@ func dated() []rounds.Command {
 		rounds.BeginLedger{Origin: "origin", Key: "key"},
 		rounds.Dated{At: 1_767_225_600_123, Command: rounds.RotateKey{Key: "key", Endorsement: "endorsement"}},
 		rounds.Dated{At: 1, Command: rounds.CloseJob{Job: "job"}},
-		rounds.RecordCanary{Measured: ledger.CanaryMeasured{Job: "job", By: "auditor eve", Claimed: 2_000_000, Lower: 1_900_000,
+		rounds.RecordCanary{Measured: ledger.CanaryMeasured{Job: "job", By: "auditor eve", Claimed: 2_000_000, Lower: 1_900_000, Upper: 2_100_000, How: "test jobs of this cluster",
 			Delta: "1e-06", Confidence: 950_000, Trials: 100_000, Passed: true, Measured: 1_767_225_600_000}},
 		rounds.Dated{At: -1, Command: rounds.OpenRound{Job: "job", Round: 1, Attempt: 2}},
 	}

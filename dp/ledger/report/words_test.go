@@ -1,0 +1,107 @@
+package report_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/ledger"
+)
+
+func textOf(t *testing.T, h *ledger.History) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := reportOf(t, h, nil).WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+func TestStatus(t *testing.T) {
+	for _, test := range []struct {
+		want   string
+		change func(j *ledger.Job)
+	}{
+		{"open", func(j *ledger.Job) {
+			j.Released, j.Attempts, j.Spent = 1, j.Attempts[:1], j.Attempts[0].Charge
+		}},
+		{"finished", func(j *ledger.Job) { j.Closed = true }},
+		{"closed", func(j *ledger.Job) { j.Closed, j.Released, j.Attempts = true, 1, j.Attempts[:1] }},
+		// All is spent, and the second round has failed; until it has, nobody knows.
+		{"exhausted", func(j *ledger.Job) { j.Released, j.Attempts[1].Status = 1, ledger.StatusFailed }},
+		{"open", func(j *ledger.Job) { j.Released, j.Attempts[1].Status = 1, ledger.StatusOpen }},
+	} {
+		j := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5, 5)
+		test.change(j)
+		if got := reportOf(t, historyOf(j), nil).Jobs[0].Status; got != test.want {
+			t.Errorf("%s, want %s", got, test.want)
+		}
+	}
+}
+
+// A measurement that failed is not hidden by one after it that passed, and a claim that is
+// not the ledger's is said to be another.
+func TestMeasurements(t *testing.T) {
+	j := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, repeat(5, 20)...)
+	measured := func(claimed uint64, passed bool) {
+		j.Canaries = append(j.Canaries, ledger.CanaryMeasured{Job: "made", By: "auditor/ada", How: "the noise of one process",
+			Claimed: claimed, Lower: 1_000_000, Delta: "1e-06", Confidence: 950_000, Trials: 1000, Passed: passed})
+	}
+	const another, failed = "ANOTHER CLAIM", "FAILED a test"
+	measured(4_306_000, true)
+	if text := textOf(t, historyOf(j)); strings.Contains(text, another) || strings.Contains(text, failed) || !strings.Contains(text, "By auditor/ada, dated 1970") {
+		t.Error(text)
+	}
+	measured(4_306_000, false)
+	measured(4_200_000, true)
+	r := reportOf(t, historyOf(j), nil).Jobs[0]
+	if r.Canaries != 3 || !r.Canary.Passed || r.CanaryFailed == nil || r.CanaryFailed.Passed || r.CanaryFailed.Misclaimed() || !r.Canary.Misclaimed() {
+		t.Errorf("%+v", r)
+	}
+	text := textOf(t, historyOf(j))
+	for _, want := range []string{"There are 3. The last one:", "The last one that FAILED, before that:", failed, another + " than the ledger's, by which an attempt at every round costs 4.30"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q: %s", want, text)
+		}
+	}
+	if strings.Count(text, another) != 1 {
+		t.Error("the one that failed claims the same")
+	}
+}
+
+// What is older than the ledger has the time at which that began.
+func TestCarriedOver(t *testing.T) {
+	old, young := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5, 5), jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5)
+	old.Record, young.Record, young.Attempts[0].Record = 1, 6, 7
+	h := historyOf(old, young)
+	h.Before = 3 // the job, and its first attempt
+	r := reportOf(t, h, nil)
+	if !r.Jobs[0].Carried || !r.Jobs[0].Attempts[0].Carried || r.Jobs[0].Attempts[1].Carried || r.Jobs[1].Carried || r.Jobs[1].Attempts[0].Carried {
+		t.Errorf("%+v", r.Jobs)
+	}
+	if text := textOf(t, h); strings.Count(text, "carried over, recorded at") != 2 {
+		t.Error(text)
+	}
+}
+
+// A ledger whose last records are dated after the reader's own time.
+func TestDatedAhead(t *testing.T) {
+	h, checkpoint := kept(t)
+	last := time.UnixMilli(h.Last)
+	for _, test := range []struct {
+		now   time.Time
+		ahead bool
+	}{{last, false}, {last.Add(-time.Minute), false}, {last.Add(-time.Minute - time.Millisecond), true}} {
+		r := reportOf(t, h, checkpoint)
+		r.MadeAt(test.now, h)
+		var b bytes.Buffer
+		if err := r.WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(b.String(), "dated in the future"); got != test.ahead || (r.Ledger.Ahead > 0) != test.ahead {
+			t.Errorf("%v before the last record: %d are ahead: %v", last.Sub(test.now), r.Ledger.Ahead, got)
+		}
+	}
+}

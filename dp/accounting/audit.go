@@ -24,7 +24,9 @@ import (
 // to GDP, as it wastes nothing where the noise is Gaussian.
 //
 // The bound on p is Clopper and Pearson's: exact for independent trials, and valid
-// where each is right with probability at most p given all others.
+// where each is right with probability at most p given all others. Of a mechanism that
+// is not known to be Gaussian, or whose trials may depend, [Guesses.Epsilon] says less,
+// and what holds.
 type Guesses struct{ Correct, Trials int }
 
 // GuessProbability returns Phi(mu/2), the highest probability of a right guess
@@ -32,7 +34,7 @@ type Guesses struct{ Correct, Trials int }
 func GuessProbability(mu float64) float64 { return upperTail(-mu / 2) }
 
 // Mu returns bounds on the mu of the attack, each of which holds but for a
-// probability of alpha: the mechanism's own mu is at least low. high bounds what
+// probability of alpha: the mechanism is not mu-GDP for any mu below low. high bounds what
 // this attack can reach, and nothing else; it is +Inf if all guesses were right.
 // Panics unless there are trials, Correct is one of 0 to Trials, and alpha between 0
 // and 1.

@@ -140,9 +140,11 @@ func TestLedgerComesFirst(t *testing.T) {
 func TestLedgerWaitsForUpgrades(t *testing.T) {
 	n := solo.New()
 	spec := n.Create(t, solo.Parameters(), solo.Terms("movies"))
+	const tries = 3 // at the least, of which all but the first go without saying
+	var tried atomic.Int32
 	var upgraded atomic.Bool
 	n.Around = func(c rounds.Command, apply func() (uint64, error)) (uint64, error) {
-		if _, begins := c.(rounds.BeginLedger); begins && !upgraded.Load() {
+		if _, begins := c.(rounds.BeginLedger); begins && (tried.Add(1) <= tries || !upgraded.Load()) {
 			return 0, replication.ErrOldMember
 		}
 		return apply()

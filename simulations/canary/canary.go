@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,23 +18,41 @@ import (
 )
 
 // Run performs an audit. A service that does not do what it claims is a Result that
-// has not passed, and no error. Fails with a *FieldError, before anything is done,
-// or with what ctx was cancelled with.
+// has not passed, and no error. Fails with a *FieldError, before anything is done; on a
+// cluster with a *JobError, ErrStrangers, ErrLedger or ErrUnavailable; or with what ctx
+// was cancelled with.
 func Run(ctx context.Context, c Config) (*Result, error) {
+	r, err := run(ctx, &c)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return r, err
+}
+
+func run(ctx context.Context, c *Config) (*Result, error) {
+	if c.Cluster != nil {
+		return c.onCluster(ctx)
+	}
 	d, err := c.design()
 	if err != nil {
 		return nil, err
 	}
-	t, err := d.perform(ctx)
+	return d.measure(ctx, process{d})
+}
+
+func (d *design) measure(ctx context.Context, v venue) (*Result, error) {
+	t, err := d.perform(ctx, v)
 	if err != nil {
 		return nil, err
 	}
-	return t.result(), nil
+	r := t.result()
+	r.How = v.how()
+	return r, nil
 }
 
 // perform runs the test jobs, side by side, and adds them up in their order: so a
 // seed repeats an audit to the last bit.
-func (d *design) perform(ctx context.Context) (*tally, error) {
+func (d *design) perform(ctx context.Context, v venue) (*tally, error) {
 	var mechanisms []*local.Mechanism
 	for l := range d.spec.Releases {
 		m, err := local.DeviceMechanism(d.spec, l+1, noise.NewSecret())
@@ -44,26 +62,31 @@ func (d *design) perform(ctx context.Context) (*tally, error) {
 		mechanisms = append(mechanisms, m)
 	}
 	t := newTally(d)
-	batch := make([]*observed, 4*runtime.GOMAXPROCS(0))
+	batch := make([]*observed, 4*v.atOnce())
+	var telling sync.Mutex
+	played := 0
 	for first := 0; first < d.jobs && !t.refused; first += len(batch) {
 		batch = batch[:min(len(batch), d.jobs-first)]
-		var group errgroup.Group
-		group.SetLimit(runtime.GOMAXPROCS(0))
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(v.atOnce())
 		for i := range batch {
 			group.Go(func() (err error) {
 				if err = ctx.Err(); err == nil {
-					batch[i], err = d.run(ctx, first+i, mechanisms)
+					batch[i], err = d.run(ctx, v, first+i, mechanisms)
 				}
 				if errors.Is(err, errRefused) {
 					batch[i], err = nil, nil
+				}
+				if d.Progress != nil && err == nil {
+					telling.Lock()
+					defer telling.Unlock()
+					played++
+					d.Progress(played*d.canaries, d.jobs*d.canaries)
 				}
 				return err
 			})
 		}
 		if err := group.Wait(); err != nil {
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
 			return nil, err
 		}
 		for _, o := range batch {
@@ -71,9 +94,6 @@ func (d *design) perform(ctx context.Context) (*tally, error) {
 				break
 			}
 			t.add(o)
-		}
-		if d.Progress != nil {
-			d.Progress(t.jobs*d.canaries, d.jobs*d.canaries)
 		}
 	}
 	return t, nil
@@ -85,7 +105,7 @@ func (t *tally) result() *Result {
 	r := &Result{
 		Version: Version, Date: time.Now().UTC().Truncate(time.Second), Job: d.Spec.Job,
 		Trust: string(d.Spec.Trust), Adjacency: d.Spec.Adjacency.String(), NMin: d.Spec.NMin, Rounds: len(d.Spec.Releases),
-		ClaimedEpsilon: d.epsilon(d.mu * d.steps()), Delta: d.Spec.Delta,
+		ClaimedEpsilon: accounting.GaussianEpsilon(d.mu, d.Spec.Delta), Delta: d.Spec.Delta,
 		Confidence: d.Confidence, FalseAlarm: d.FalseAlarm,
 		Trials: t.exact.Trials + t.loud.Trials, TestJobs: t.jobs, Seed: d.Seed,
 	}
@@ -101,14 +121,19 @@ func (t *tally) result() *Result {
 			wrong = append(wrong, c.Name+": "+c.Meaning)
 		}
 	}
-	refuted := 0.0
+	var refuted *Attack
 	for i := range r.Attacks {
 		a := &r.Attacks[i]
-		r.LowerBound = max(r.LowerBound, a.Lower)
+		if i == 0 || a.Lower > r.LowerBound {
+			r.LowerBound, r.UpperBound = a.Lower, a.Upper
+		}
+		r.LowerBoundAny = max(r.LowerBoundAny, a.LowerAny)
 		if a.Passed = a.PValue >= limit; a.Passed {
 			a.Meaning = ""
 		} else {
-			refuted = max(refuted, a.Lower)
+			if refuted == nil || a.Lower > refuted.Lower {
+				refuted = a
+			}
 			wrong = append(wrong, a.Name+": "+a.Meaning)
 		}
 	}
@@ -116,8 +141,9 @@ func (t *tally) result() *Result {
 	switch {
 	case r.Passed:
 		r.Verdict = fmt.Sprintf("nothing contradicts the claim: the noise of epsilon %.4g is there", r.ClaimedEpsilon)
-	case refuted > 0:
-		r.Verdict = fmt.Sprintf("epsilon is at least %.3g, and not %.4g: %s", refuted, r.ClaimedEpsilon, wrong[0])
+	case refuted != nil:
+		r.Verdict = fmt.Sprintf("not mu-GDP for any mu below %.3g, which at delta %g would be epsilon %.3g, and %.4g is claimed: %s",
+			refuted.LowerMu, r.Delta, refuted.Lower, r.ClaimedEpsilon, wrong[0])
 	default:
 		r.Verdict = "the noise is not what is claimed: " + wrong[0]
 	}
@@ -142,14 +168,15 @@ func (t *tally) attacks() []Attack {
 		of := Attack{Name: a.name, Trials: a.guesses.Trials, Correct: a.guesses.Correct, PValue: 1, Meaning: a.meaning}
 		if a.guesses.Trials > 0 {
 			low, high := a.guesses.Mu((1 - d.Confidence) / 2)
-			of.Lower, of.Upper = d.epsilon(low), d.epsilon(high)
+			of.Lower, of.Upper, of.LowerMu = d.epsilon(low), d.epsilon(high), d.perStep(low)
+			of.LowerAny = a.guesses.Epsilon(d.spec.Delta, (1-d.Confidence)/2, d.steps())
 			if math.IsInf(of.Upper, 1) {
 				of.Upper = 0
 			}
 			if of.Estimate = d.epsilon(a.guesses.Estimate()); math.IsInf(of.Estimate, 1) {
 				of.Estimate = 0
 			}
-			of.PValue = a.guesses.PValue(d.mu * d.steps())
+			of.PValue = a.guesses.PValue(d.mu * float64(d.steps()))
 		}
 		out = append(out, of)
 	}
@@ -165,7 +192,7 @@ func (t *tally) tests() []Test {
 	}
 	out := []Test{refused}
 	if t.d.spec.Trust != rounds.TrustCentral { // there contributions come without noise
-		out = append(out, t.bareness(), t.repetition())
+		out = append(out, t.additions(), t.bareness(), t.repetition())
 	}
 	if n := t.d.spec.NMin; t.sums > 0 && n > 1 {
 		out = append(out, t.residues(n))
@@ -176,6 +203,23 @@ func (t *tally) tests() []Test {
 		t.alignment())
 	for l := range t.d.sigma {
 		out = append(out, t.deviation(l))
+	}
+	for l := range t.shapes {
+		out = append(out, t.shapes[l].tests(fmt.Sprintf("the noise of round %d", l+1))...)
+	}
+	if t.shares.n > 0 {
+		out = append(out, t.shares.tests("devices' noise")...)
+	}
+	return out
+}
+
+// additions holds that what is released is the sum of what was sent, to the last unit:
+// where devices add the noise, servers only add up.
+func (t *tally) additions() Test {
+	out := Test{Name: "releases that are not the sum of what was sent", Measured: float64(t.wrong), PValue: 1,
+		Meaning: "servers leave out contributions, or release something else"}
+	if t.wrong > 0 {
+		out.PValue = 0
 	}
 	return out
 }

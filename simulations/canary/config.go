@@ -12,15 +12,21 @@ import (
 // Config of an audit.
 type Config struct {
 	// Spec is the job whose noise is measured. Its claim is what all its releases
-	// are charged.
-	Spec   *rounds.Spec
-	Trials int // at least this many: test jobs are whole
+	// are charged. Nil where Cluster has the test jobs already: theirs is the claim.
+	Spec *rounds.Spec
+	// Trials are at least this many, as test jobs are whole; with Cluster.Jobs all there
+	// are.
+	Trials int
+	// Cluster is where the test jobs run; nil: in this process.
+	Cluster *Cluster
+	// Program is this one, with its version, for Result.How.
+	Program string
 	// Confidence of the bound, and FalseAlarm of the verdict.
 	Confidence, FalseAlarm float64
 	// Seed makes an audit repeatable; nil: all coins and noise are secret. With
 	// TrustCentral the servers draw the noise, and there is none.
 	Seed *uint64
-	// Progress is told of the trials done, from one goroutine.
+	// Progress is told of the trials done, one call after the other.
 	Progress func(done, total int)
 
 	wiring wiring
@@ -39,12 +45,12 @@ func fieldError(flag, format string, args ...any) error {
 const (
 	// mostCanaries of a test job: beyond, correlations take longer than the noise.
 	mostCanaries = 1024
-	// silent coordinates carry nothing but noise, in a test job and in each of its
-	// contributions.
+	// silent coordinates, at least, carry nothing but noise, in a test job and in each
+	// of its contributions.
 	silent = 8
-	// localSize is the number of contributions to a round with TrustLocal, where
-	// each is looked at by itself.
-	localSize = 8
+	// localSize is the most contributions to a round with TrustLocal, where each is
+	// looked at by itself, and localSizeThere on a cluster, where rounds take longer.
+	localSize, localSizeThere = 8, 64
 	// loudness is the norm of a loud canary over C: enough to shout where nothing
 	// clips, and so little that the servers' check of single coordinates lets it
 	// pass where shares of the noise are large. One canary in loudEvery is loud.
@@ -52,8 +58,9 @@ const (
 	loudEvery = 8
 	// leastNoise of what is looked at, in lattice units: discrete Gaussians are then
 	// so close to continuous ones, and rounding adds so little, that the tests'
-	// p-values are right to far below their own size.
-	leastNoise = 1024
+	// p-values are right to far below their own size: one step of the lattice is less
+	// than 10^-5 in probability.
+	leastNoise = 1 << 16
 	// MostRounds of a job: every pair of them is compared.
 	MostRounds = 256
 	mostTrials = 10_000_000
@@ -65,8 +72,7 @@ const (
 type design struct {
 	*Config
 	spec     *rounds.Spec // of the test jobs
-	raw      []byte
-	start    []byte // state 0
+	start    []byte       // state 0
 	jobs     int
 	canaries int // of a job
 	views    int // what is looked at in a round: the release, or each contribution
@@ -75,36 +81,66 @@ type design struct {
 	mu       float64   // claimed, under the adjacency
 }
 
-func (c *Config) design() (*design, error) {
+// check returns the first mistake in what needs no specification, as a *FieldError.
+func (c *Config) check() error {
 	switch {
+	case c.Cluster != nil && len(c.Cluster.Jobs) > 0:
 	case c.Trials < 1 || c.Trials > mostTrials:
-		return nil, fieldError("trials", "%d is not from 1 to %d", c.Trials, mostTrials)
+		return fieldError("trials", "%d is not from 1 to %d", c.Trials, mostTrials)
+	}
+	switch {
 	case !(c.Confidence >= 0.5 && c.Confidence < 1):
-		return nil, fieldError("confidence", "%v is not from 0.5 to 1", c.Confidence)
+		return fieldError("confidence", "%v is not from 0.5 to 1", c.Confidence)
 	case !(c.FalseAlarm > 0 && c.FalseAlarm < 0.5):
-		return nil, fieldError("false-alarm", "%v is not between 0 and 0.5", c.FalseAlarm)
-	case c.Seed != nil && c.Spec.Trust == rounds.TrustCentral:
-		return nil, fieldError("seed", "with central trust the servers draw the noise, and no seed reaches them")
-	case len(c.Spec.Releases) > MostRounds:
-		return nil, fieldError("spec", "%d rounds, of which at most %d can be measured", len(c.Spec.Releases), MostRounds)
+		return fieldError("false-alarm", "%v is not between 0 and 0.5", c.FalseAlarm)
 	}
-	d := &design{Config: c, views: 1}
-	size, noises := c.Spec.NMin, c.Spec.NMin // contributions, and whose noise is in a view
-	if c.Spec.Trust == rounds.TrustLocal {
-		size, noises, d.views = localSize, 1, localSize
-	}
-	d.canaries = min(size, mostCanaries)
-	var err error
-	if d.spec, err = jobs.CanaryLike(c.Spec, d.canaries+silent, size); err != nil {
-		return nil, fieldError("spec", "%v", err)
-	}
-	d.raw = jobs.Encode(d.spec)
-	if d.start, err = jobs.Start(d.spec); err != nil {
+	return nil
+}
+
+// design plans test jobs that have the noise of Spec.
+func (c *Config) design() (*design, error) {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
-	d.jobs = (c.Trials + d.canaries - 1) / d.canaries
+	size := c.Spec.NMin
+	if c.Spec.Trust == rounds.TrustLocal {
+		// No larger than the rounds that the lattice was made for.
+		if size = min(localSize, c.Spec.RoundSize); c.Cluster != nil {
+			size = min(localSizeThere, c.Spec.RoundSize)
+		}
+	}
+	canaries := min(size, mostCanaries)
+	spec, err := jobs.CanaryLike(c.Spec, canaries+silent, size)
+	if err != nil {
+		return nil, fieldError("spec", "%v", err)
+	}
+	d, err := c.designOf(spec, canaries)
+	if err != nil {
+		return nil, err
+	}
+	d.jobs = (c.Trials + canaries - 1) / canaries
+	return d, nil
+}
+
+// designOf plans test jobs of a specification, with so many canaries each.
+func (c *Config) designOf(spec *rounds.Spec, canaries int) (*design, error) {
+	switch {
+	case c.Seed != nil && spec.Trust == rounds.TrustCentral:
+		return nil, fieldError("seed", "with central trust the servers draw the noise, and no seed reaches them")
+	case len(spec.Releases) > MostRounds:
+		return nil, fieldError("spec", "%d rounds, of which at most %d can be measured", len(spec.Releases), MostRounds)
+	}
+	d := &design{Config: c, spec: spec, canaries: canaries, views: 1}
+	noises := spec.NMin // whose noise is in a view
+	if spec.Trust == rounds.TrustLocal {
+		noises, d.views = 1, canaries
+	}
+	var err error
+	if d.start, err = jobs.Start(spec); err != nil {
+		return nil, err
+	}
 	var charged accounting.NanoRho
-	for _, r := range d.spec.Releases {
+	for _, r := range spec.Releases {
 		// What dp.Lattice.Encode leaves of a contribution beyond the bound.
 		d.target = append(d.target, float64(r.Bound)-math.Sqrt(float64(r.Length)))
 		sigma := r.Sigma.Float64() * math.Sqrt(float64(noises))
@@ -117,15 +153,29 @@ func (c *Config) design() (*design, error) {
 		}
 	}
 	d.mu = math.Sqrt(2 * charged.Rho())
+	if d.wiring.claim != nil {
+		d.wiring.claim(d)
+	}
 	return d, nil
 }
 
 // steps is how many neighbours apart a canary's two worlds are.
-func (d *design) steps() float64 { return 2 / d.spec.Adjacency.SensitivityFactor() }
+func (d *design) steps() int { return int(2 / d.spec.Adjacency.SensitivityFactor()) }
+
+// perStep is a neighbour's part of the mu between a canary's two worlds.
+func (d *design) perStep(mu float64) float64 { return mu / float64(d.steps()) }
 
 // epsilon is what mu, between a canary's two worlds, says of the job.
 func (d *design) epsilon(mu float64) float64 {
-	return accounting.GaussianEpsilon(mu/d.steps(), d.spec.Delta)
+	return accounting.GaussianEpsilon(d.perStep(mu), d.spec.Delta)
+}
+
+// program is what makes the contributions.
+func (d *design) program() string {
+	if d.Program == "" {
+		return "this program"
+	}
+	return d.Program
 }
 
 // loud reports whether a canary, counted over all jobs, comes in at several times C.

@@ -9,6 +9,17 @@
 // see (with local trust, what one device sent). How often they guess the signs
 // right bounds epsilon from below.
 //
+// # Where
+//
+// Test jobs run in this process, or on a Cluster. There this program plays all their
+// clients, and each sends over gRPC with a certificate of its own, once the ledger has
+// the attempt's reservation; the releases are what the cluster's servers publish. With
+// central trust the noise is theirs, and it is their noise that is measured. Else it is
+// what this program's devices add, as others' do of the same version, and what the
+// servers do is held to a simpler standard: every release must be the sum of what was
+// sent, to the last unit. A round that somebody else took part in measures nothing
+// (ErrStrangers); an attempt that failed is played again, with new noise.
+//
 // # The game
 //
 // A test job has as many rounds as the job, each of exactly n_min contributions, the
@@ -38,18 +49,27 @@
 // mechanism that is claimed adds independent noise to every coordinate, a canary's
 // world moves its own coordinate alone, and the coins are independent. So the number
 // of right guesses is binomial at worst, and the bound exceeds a true claim with
-// probability at most 1 - Confidence. If the claim is false - noise that coordinates
-// share, say - trials may depend on one another: then a bound above the claim still
-// shows that it is false, but is itself no confidence bound on what is true, and one
-// below shows nothing. For that there are the other tests.
+// probability at most 1 - Confidence.
+//
+// If the claim is false, the noise need not be Gaussian, nor the trials independent.
+// Then a bound above the claim still shows that it is false: that is what the verdict
+// says, and the epsilon in it is that of the Gaussian noise which the claim could at best
+// be about. What is true of any mechanism is Result.LowerBoundAny, at the same
+// confidence: see accounting.Guesses.Epsilon. It is much lower, as an attack of one
+// threshold on Gaussian noise is wrong far more often than (epsilon, delta) allows.
 //
 // # Tests
 //
 // Beside the attacks, which only see too little noise, stand tests of what the
 // claimed noise looks like, each with a p-value under the claim that is exact but for
-// the lattice (see leastNoise): its deviation in every round, whether it depends on that
-// of another round or coordinate, whether it lies on a coarser lattice than it should,
-// whether two contributions carry the same, and whether canaries arrive whole.
+// the lattice (see leastNoise), or a bound on it: its deviation in every round, whether it
+// depends on that of another round or coordinate, whether it lies on a coarser lattice
+// than it should, whether two contributions carry the same, and whether canaries arrive
+// whole. Its distribution in every round is held to a Gaussian's, by Kolmogorov and
+// Smirnov's distance and by how many values lie beyond 3 and 4 deviations: an epsilon at
+// a small delta follows from tails, and noise of the right variance may have none. With
+// distributed trust the same is asked of devices' noise, one by one: sums of many shares
+// look Gaussian whatever these are.
 //
 // The audit fails if any p-value is below FalseAlarm over the number of tests and
 // attacks (Bonferroni): an honest service fails with probability at most FalseAlarm.
@@ -59,9 +79,10 @@
 //
 // # What it does not show
 //
-// That other machines run this code: what is measured is the path in this program.
-// Whoever wants to measure a cluster creates a canary job there (jobs.NewCanary), in a
-// budget of its own. That what devices contribute is clipped in every direction:
-// canaries lie along single coordinates, at C and, one in eight, at several times C.
-// And that no seed leaks: noise that somebody can predict looks like any other.
+// That devices run this code: what they add is measured in this program. That servers do
+// the same in other jobs: they can know a test job by its method. That what devices
+// contribute is clipped in every direction: canaries lie along single coordinates, at C
+// and, one in eight, at several times C. How the noise is distributed where no trial
+// came: beyond about 5 deviations. And that no seed leaks: noise that somebody can
+// predict looks like any other.
 package canary

@@ -16,11 +16,23 @@ type Result struct {
 	NMin      int    `json:"n_min"`
 	Rounds    int    `json:"rounds"`
 
+	// How says what was measured: the jobs of which cluster, or which program.
+	How string `json:"how"`
+
 	ClaimedEpsilon float64 `json:"claimed_epsilon"`
-	LowerBound     float64 `json:"lower_bound_epsilon"` // the truth is at least that
-	Delta          float64 `json:"delta"`
-	Confidence     float64 `json:"confidence"`       // of LowerBound
-	FalseAlarm     float64 `json:"false_alarm_rate"` // of Passed, if the claim is true
+	// LowerBound is the epsilon of the least mu that the releases can have, if they are
+	// mu-GDP and trials are independent: which is so under the claim, and need not be if
+	// it is false. It is the higher of the attacks'.
+	LowerBound float64 `json:"lower_bound_epsilon"`
+	// UpperBound is the end of the same attack's interval: what it can reach, as nobody
+	// else need fail where it does. 0 if nothing bounds it.
+	UpperBound float64 `json:"upper_bound_epsilon,omitempty"`
+	// LowerBoundAny is a lower bound on epsilon whatever the noise is, and however it
+	// depends: see accounting.Guesses.Epsilon.
+	LowerBoundAny float64 `json:"lower_bound_any_mechanism"`
+	Delta         float64 `json:"delta"`
+	Confidence    float64 `json:"confidence"`       // of each of the lower bounds
+	FalseAlarm    float64 `json:"false_alarm_rate"` // of Passed, if the claim is true
 
 	Trials   int     `json:"trials"`
 	TestJobs int     `json:"test_jobs"`
@@ -37,12 +49,15 @@ type Attack struct {
 	Name    string `json:"name"`
 	Trials  int    `json:"trials"`
 	Correct int    `json:"correct"`
-	// Epsilons of the share of right guesses. Each of Lower and Upper holds but for
-	// (1 - Confidence) / the number of attacks; Upper is what this attack can reach,
-	// and 0 if nothing bounds it.
+	// Epsilons of the share of right guesses, as Gaussian noise has them. Each of Lower
+	// and Upper holds but for (1 - Confidence) / the number of attacks; Upper is what this
+	// attack can reach, and 0 if nothing bounds it. LowerMu is the mu of Lower; LowerAny
+	// assumes nothing of the noise.
 	Lower    float64 `json:"lower_epsilon"`
 	Estimate float64 `json:"estimate_epsilon,omitempty"`
 	Upper    float64 `json:"upper_epsilon,omitempty"`
+	LowerMu  float64 `json:"lower_mu"`
+	LowerAny float64 `json:"lower_epsilon_any_mechanism"`
 	PValue   float64 `json:"p_value"` // of the claim
 	Passed   bool    `json:"passed"`
 	Meaning  string  `json:"meaning,omitempty"` // of a failure

@@ -20,6 +20,9 @@ type tally struct {
 	alignments  float64
 	whole       int // silent sums that n_min divides
 	sums        int
+	shapes      []histogram // of the noise in each round
+	shares      histogram   // of what devices add
+	wrong       int         // releases that are not the sum of what was sent
 	prints      map[print]struct{}
 	bare        int // contributions without noise
 	repeated    int // those with the noise of one before
@@ -29,7 +32,8 @@ type tally struct {
 func newTally(d *design) *tally {
 	return &tally{
 		d: d, squares: make([]float64, len(d.sigma)), values: make([]float64, len(d.sigma)),
-		rounds: newDependence(len(d.sigma)), coordinates: newDependence(d.canaries + silent),
+		rounds: newDependence(len(d.sigma)), coordinates: newDependence(d.spec.Releases[0].Length),
+		shapes: make([]histogram, len(d.sigma)),
 		prints: map[print]struct{}{},
 	}
 }
@@ -58,6 +62,8 @@ func (t *tally) add(o *observed) {
 		}
 	}
 	t.noise(o)
+	t.shares.merge(o.shares)
+	t.wrong += o.wrong
 	for _, p := range o.prints {
 		if p == bare {
 			t.bare++
@@ -89,6 +95,7 @@ func (t *tally) noise(o *observed) {
 			t.coordinates.add(x)
 			for _, v := range x {
 				t.squares[l] += v * v
+				t.shapes[l].add(v)
 			}
 			t.values[l] += float64(len(x))
 		}

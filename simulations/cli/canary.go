@@ -31,9 +31,12 @@ type canaryFlags struct {
 	adjacency, trust string
 	seed             uint64
 	asJSON, quiet    bool
+
+	there             canary.Cluster
+	clients, operator string // directories
 }
 
-// claim are the flags that make a claim, and so contradict --spec.
+// claim are the flags that make a claim, and so contradict --spec and --job.
 var claim = []string{"epsilon", "delta", "adjacency", "trust", "n-min", "rounds"}
 
 // Canary is undertone audit canary.
@@ -49,11 +52,22 @@ contributions go through - clipping, rounding, noise, the servers' checks and su
 release - in test jobs with the noise of a job, and guesses them from what is released.
 How often it is right bounds the job's epsilon from below, at a stated confidence.
 Beside that it tests what the noise looks like. The exit status is 1 if the claim is
-refuted.`,
+refuted.
+
+Without --server the test jobs are of this program alone, servers' code included. With
+it they are jobs of a cluster, and the command plays all their clients, each with a
+certificate of its own: created with an operator's certificate, or by the cluster's
+operator beforehand. With --trust central the noise is then that of the servers.`,
 		Example: `  undertone audit canary
   undertone audit canary --epsilon 1 --n-min 1000 --trust local
   undertone job create movies --dim 30 --epsilon 4 --n-min 500 --dry-run > movies.json
-  undertone audit canary --spec movies.json --json`,
+  undertone audit canary --spec movies.json --json
+
+  undertone ca issue client --count 100 --prefix canary- --out canaries
+  undertone audit canary --server n1:7300,n2:7300 --clients canaries/client --operator undertone-ca/operator/admin --trust central
+  undertone job create test --method canary --dim 108 --rounds 2 --epsilon 2 --n-min 100 --trust central
+  undertone job open test
+  undertone audit canary --server n1:7300,n2:7300 --clients canaries/client --job test`,
 		Args:              commandline.NoArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return inputStatus(f.run(cmd)) },
@@ -77,21 +91,38 @@ refuted.`,
 	how.Uint64Var(&f.seed, "seed", 0, "`seed` of coins and noise, to repeat an audit; without it they are secret, as in a deployment")
 	how.BoolVar(&f.asJSON, "json", false, "print JSON")
 	how.BoolVar(&f.quiet, "quiet", false, "no progress")
-	commandline.AddParts(cmd, of, how)
-	for _, flag := range []string{"epsilon", "delta", "n-min", "rounds", "trials", "confidence", "false-alarm", "seed"} {
+	where := commandline.Part("A cluster, instead of this program")
+	where.StringSliceVar(&f.there.Servers, "server", nil, "`addresses` HOST:PORT of servers, as many as are known")
+	where.StringVar(&f.clients, "clients", "", "`directory` of clients' certificates, in a directory each: as many as --n-min")
+	where.StringVar(&f.operator, "operator", "", "`directory` of an operator's certificate, to create and open the test jobs with")
+	where.StringSliceVar(&f.there.Jobs, "job", nil, "`names` of test jobs that an operator has created and opened, and nobody has taken part in; their claim is measured")
+	where.StringVar(&f.there.LedgerKey, "ledger-key", "", "public key of the servers' ledger, as `text or a file` (default: ledger.pub beside a certificate; or else the first key that they show)")
+	where.DurationVar(&f.there.Patience, "patience", time.Minute, "`time` to go on while no server answers, or a round does not go on")
+	commandline.AddParts(cmd, of, how, where)
+	for _, flag := range []string{"server", "job", "patience", "epsilon", "delta", "n-min", "rounds", "trials", "confidence", "false-alarm", "seed"} {
 		register(cmd, flag, cobra.NoFileCompletions)
 	}
 	register(cmd, "adjacency", cobra.FixedCompletions(adjacencies, cobra.ShellCompDirectiveNoFileComp))
 	register(cmd, "trust", cobra.FixedCompletions(trusts, cobra.ShellCompDirectiveNoFileComp))
+	for _, flag := range []string{"clients", "operator"} {
+		register(cmd, flag, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
+	}
+	register(cmd, "ledger-key", cobra.FixedCompletions([]string{"pub"}, cobra.ShellCompDirectiveFilterFileExt))
 	register(cmd, "spec", cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveFilterFileExt))
 	return cmd
 }
 
 func (f *canaryFlags) run(cmd *cobra.Command) error {
 	var err error
-	if f.Spec, err = f.specification(cmd); err != nil {
+	if f.Cluster, err = f.cluster(cmd); err != nil {
 		return err
 	}
+	if f.Cluster == nil || len(f.Cluster.Jobs) == 0 {
+		if f.Spec, err = f.specification(cmd); err != nil {
+			return err
+		}
+	}
+	f.Program = programOf(cmd)
 	if cmd.Flags().Changed("seed") {
 		f.Seed = &f.seed
 	}
@@ -105,7 +136,7 @@ func (f *canaryFlags) run(cmd *cobra.Command) error {
 	case errors.Is(err, context.Canceled):
 		return &statusError{errors.New("interrupted"), statusInterrupted}
 	case err != nil:
-		return err
+		return f.named(cmd, err)
 	}
 	if f.asJSON {
 		err = printJSON(cmd.OutOrStdout(), result)
@@ -114,6 +145,27 @@ func (f *canaryFlags) run(cmd *cobra.Command) error {
 	}
 	if err == nil && !result.Passed {
 		err = fmt.Errorf("the audit of %s failed: %s", result.Job, result.Verdict)
+	}
+	return err
+}
+
+// programOf is the program with its version.
+func programOf(cmd *cobra.Command) string {
+	name, _, _ := strings.Cut(cmd.Root().Version, ",")
+	return name
+}
+
+// named names the flag that holds a specification: there may be no file of it.
+func (f *canaryFlags) named(cmd *cobra.Command, err error) error {
+	var field *canary.FieldError
+	var job *canary.JobError
+	switch {
+	case errors.As(err, &field) && field.Flag == "spec" && f.Cluster != nil && len(f.Cluster.Jobs) > 0:
+		return &simulations.FieldError{Flag: "job", Problem: field.Problem}
+	case errors.As(err, &field) && field.Flag == "spec" && !cmd.Flags().Changed("spec"):
+		return &simulations.FieldError{Flag: "epsilon", Problem: field.Problem}
+	case errors.As(err, &job) && slices.Contains(f.there.Jobs, job.Job):
+		return &simulations.FieldError{Flag: "job", Problem: job.Error()}
 	}
 	return err
 }
@@ -181,7 +233,10 @@ func printCanary(w io.Writer, r *canary.Result) error {
 	}
 	fmt.Fprintf(t, "claimed\tepsilon %.4f at delta %g, %s\t\n", r.ClaimedEpsilon, r.Delta, r.Adjacency)
 	fmt.Fprintf(t, "by\t%s: %s of %d contributions, trust %s\t\n", r.Job, rounds, r.NMin, r.Trust)
-	fmt.Fprintf(t, "measured\tepsilon is at least %.4f (confidence %g %%)\t\n", r.LowerBound, 100*r.Confidence)
+	fmt.Fprintf(t, "of\t%s\t\n", r.How)
+	fmt.Fprintf(t, "measured\tepsilon is at least %.4f, if the noise is Gaussian, and this attack reaches at most %s (confidence %g %%)\t\n",
+		r.LowerBound, boundless(r.UpperBound, r.UpperBound == 0), 100*r.Confidence)
+	fmt.Fprintf(t, "\tepsilon is at least %.4f, whatever the noise is (confidence %g %%)\t\n", r.LowerBoundAny, 100*r.Confidence)
 	fmt.Fprintf(t, "with\t%d canaries in %d test jobs, %s\t\n", r.Trials, r.TestJobs, randomness(r.Seed))
 	fmt.Fprintf(t, "on\t%s\t\n", r.Date.Format(time.RFC3339))
 	fmt.Fprintf(t, "verdict\t%s: %s\t\n", passed(r.Passed), r.Verdict)

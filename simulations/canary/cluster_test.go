@@ -185,7 +185,7 @@ func TestExistingJobs(t *testing.T) {
 		{[]string{"narrow"}, "narrow: its contributions have 8 coordinates, and from 9 to 2048 can be measured; best are n-min and 8 more (--dim)"},
 		{[]string{"three", "three"}, "three: it stands twice"},
 		{[]string{"three", "wider"}, "wider: its terms are not those of three"},
-		{[]string{"many"}, "--clients: 20 certificates of clients, and a round takes 30 (undertone ca issue client --count 30 --prefix canary-)"},
+		{[]string{"many"}, "--clients: a round takes the certificates of 30 clients, and there are 20 (undertone ca issue client --count 30 --prefix canary-)"},
 	} {
 		if _, err := measure(c.jobs...); err == nil || err.Error() != c.want {
 			t.Errorf("%v: got %v, want %s", c.jobs, err, c.want)

@@ -52,7 +52,7 @@ func TestBrokenServices(t *testing.T) {
 		wiring wiring
 		found  []string // what must fail, among others
 	}{
-		{"noise halved", 50, 2000,
+		{"noise halved", 50, 4000,
 			with(bound, func(_, _ int, r *rounds.Release) uint64 { return uint64(r.Sigma) / 2 }),
 			[]string{attack, loud, "noise of round 1", "noise of round 2"}},
 		{"no noise in the second round", 50, 2000,
@@ -67,7 +67,7 @@ func TestBrokenServices(t *testing.T) {
 		{"a clip too tight", 50, 2000,
 			with(func(_, _ int, r *rounds.Release) uint64 { return r.Bound / 2 }, sigma),
 			[]string{"excess of the canaries"}},
-		{"noise reused between rounds", 50, 2000,
+		{"noise reused between rounds", 50, 4000,
 			from(func(job, _, client int) []uint64 { return path(job, 0, client) }),
 			[]string{attack, loud, "correlation between rounds", "the noise of another"}},
 		{"a share missing", 2, 4000,

@@ -69,10 +69,8 @@ func (d *design) sourceOf(job, round, attempt, client int) noise.Source {
 	switch {
 	case d.wiring.source != nil:
 		return d.wiring.source(d, job, round, client)
-	case d.Seed != nil && attempt == 1:
-		return noise.NewSeeded(*d.Seed, uint64(job), uint64(round), uint64(client))
 	case d.Seed != nil:
-		return noise.NewSeeded(*d.Seed, uint64(job), uint64(round), uint64(client), uint64(attempt))
+		return noise.NewSeeded(*d.Seed, uint64(job), uint64(attempt-1)<<32|uint64(round), uint64(client))
 	}
 	return noise.NewSecret()
 }

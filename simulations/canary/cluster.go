@@ -72,7 +72,7 @@ func (c *Config) onCluster(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if have, need := len(there.Clients), d.spec.NMin; have < need {
-		return nil, fieldError("clients", "%d certificates of clients, and a round takes %d (undertone ca issue client --count %d --prefix canary-)", have, need, need)
+		return nil, fieldError("clients", "a round takes the certificates of %d clients, and there are %d (undertone ca issue client --count %d --prefix canary-)", need, have, need)
 	}
 	for i, b := range there.Clients[:d.spec.NMin] {
 		caller, err := newCaller(b, there.Servers, i, there.patience)
@@ -337,9 +337,9 @@ func (v *venueThere) begin(ctx context.Context, number int) (testJob, error) {
 			_, err := o.OpenJob(ctx, &undertonev1.OpenJobRequest{Job: j.name})
 			return err
 		})
-		if err != nil {
-			j.end()
-		}
+	}
+	if err != nil && created {
+		j.end()
 	}
 	return j, err
 }

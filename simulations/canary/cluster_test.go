@@ -18,7 +18,9 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/client/local"
 	"github.com/undertone-fl/undertone/dp/ledger"
+	"github.com/undertone-fl/undertone/dp/noise"
 	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
@@ -185,7 +187,7 @@ func TestExistingJobs(t *testing.T) {
 		{[]string{"narrow"}, "narrow: its contributions have 8 coordinates, and from 9 to 2048 can be measured; best are n-min and 8 more (--dim)"},
 		{[]string{"three", "three"}, "three: it stands twice"},
 		{[]string{"three", "wider"}, "wider: its terms are not those of three"},
-		{[]string{"many"}, "--clients: 20 certificates of clients, and a round takes 30 (undertone ca issue client --count 30 --prefix canary-)"},
+		{[]string{"many"}, "--clients: a round takes the certificates of 30 clients, and there are 20 (undertone ca issue client --count 30 --prefix canary-)"},
 	} {
 		if _, err := measure(c.jobs...); err == nil || err.Error() != c.want {
 			t.Errorf("%v: got %v, want %s", c.jobs, err, c.want)
@@ -200,6 +202,49 @@ func TestExistingJobs(t *testing.T) {
 	takePart(t, at.Servers, stranger, "three")
 	if _, err := measure("three"); !errors.Is(err, ErrStrangers) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestFailedAttempts: where a round is closed in the middle, with too few contributions,
+// the next attempt is played with new noise.
+func TestFailedAttempts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	there, at := servers(t, 1, 5)
+	term := terms(5)
+	term.Job, term.Deadline, term.Spare = "retried", 2*time.Second, 8
+	spec, err := jobs.NewCanary(jobs.Canary{Dim: 13, Norms: []float64{1, 1}}, term)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := there.CreateJob(t.Context(), spec, 0); err != nil {
+		t.Fatal(err)
+	}
+	at.Operator, at.Jobs = nil, []string{"retried"}
+	c := config(nil, 0)
+	c.Cluster = at
+	closed := false
+	c.wiring.device = func(m *local.Mechanism, _ *design, round, client int, src noise.Source) (device, error) {
+		if round == 1 && client == 3 && !closed {
+			closed = true
+			err := there.Operate(t.Context(), func(o undertonev1grpc.OperatorServiceClient) error {
+				_, err := o.CloseRound(t.Context(), &undertonev1.CloseRoundRequest{Job: "retried", Round: 2, Attempt: 1})
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return m.With(src), nil
+	}
+	r := audit(t, c)
+	if !closed || !r.Passed || r.Trials != 5 {
+		t.Errorf("%+v", r)
+	}
+	_, _, err = there.AwaitRound(t.Context(), "retried", 3)
+	if err != nil {
+		t.Error(err)
 	}
 }
 

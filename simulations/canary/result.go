@@ -24,8 +24,8 @@ type Result struct {
 	// mu-GDP and trials are independent: which is so under the claim, and need not be if
 	// it is false. It is the higher of the attacks'.
 	LowerBound float64 `json:"lower_bound_epsilon"`
-	// UpperBound is the end of the same attack's interval: what it can reach, as nobody
-	// else need fail where it does. 0 if nothing bounds it.
+	// UpperBound is the other end of the same attack's interval: what this attack can
+	// reach, and not what another one could. 0 if nothing bounds it.
 	UpperBound float64 `json:"upper_bound_epsilon,omitempty"`
 	// LowerBoundAny is a lower bound on epsilon whatever the noise is, and however it
 	// depends: see accounting.Guesses.Epsilon.

@@ -166,25 +166,25 @@ func fetch(cmd *cobra.Command, c *connection, path string) error {
 		return err
 	}
 	var b *ledger.Bundle
-	var bytes int64
+	var n int64
 	err := draftOf(path, 0o644, func(d draft) (err error) {
 		if err := c.download(cmd, d); err != nil {
 			return err
 		}
-		if bytes, err = d.Seek(0, io.SeekEnd); err != nil {
+		if n, err = d.Seek(0, io.SeekEnd); err != nil {
 			return problemAt(path, err)
 		}
-		b, err = arrived(d, bytes)
+		b, err = arrived(d, n)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	if c.json {
-		return printJSON(cmd.OutOrStdout(), map[string]any{"file": path, "bytes": bytes, "records": len(b.Records)})
+		return printJSON(cmd.OutOrStdout(), map[string]any{"file": path, "bytes": n, "records": len(b.Records)})
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s; not verified yet: undertone audit verify %s\n",
-		path, plural(len(b.Records), "record"), size(uint64(bytes)), path)
+		path, plural(len(b.Records), "record"), size(uint64(n)), path)
 	return err
 }
 

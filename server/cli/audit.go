@@ -166,25 +166,25 @@ func fetch(cmd *cobra.Command, c *connection, path string) error {
 		return err
 	}
 	var b *ledger.Bundle
-	var bytes int64
+	var n int64
 	err := draftOf(path, 0o644, func(d draft) (err error) {
 		if err := c.download(cmd, d); err != nil {
 			return err
 		}
-		if bytes, err = d.Seek(0, io.SeekEnd); err != nil {
+		if n, err = d.Seek(0, io.SeekEnd); err != nil {
 			return problemAt(path, err)
 		}
-		b, err = arrived(d, bytes)
+		b, err = arrived(d, n)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	if c.json {
-		return printJSON(cmd.OutOrStdout(), map[string]any{"file": path, "bytes": bytes, "records": len(b.Records)})
+		return printJSON(cmd.OutOrStdout(), map[string]any{"file": path, "bytes": n, "records": len(b.Records)})
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s; not verified yet: undertone audit verify %s\n",
-		path, plural(len(b.Records), "record"), size(uint64(bytes)), path)
+		path, plural(len(b.Records), "record"), size(uint64(n)), path)
 	return err
 }
 
@@ -315,19 +315,7 @@ trust, and what is not covered.`,
 			}
 			switch {
 			case page != "":
-				var text bytes.Buffer
-				if err := pages.WriteReport(&text, r); err != nil {
-					return err
-				}
-				if page == dash {
-					_, err := cmd.OutOrStdout().Write(text.Bytes())
-					return err
-				}
-				if err := writeAtomically(page, text.Bytes(), 0o644); err != nil {
-					return fmt.Errorf("--html: %w", err)
-				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", page, size(uint64(text.Len())))
-				return nil
+				return writePage(cmd, page, r)
 			case s.json:
 				return r.WriteJSON(cmd.OutOrStdout())
 			}
@@ -342,6 +330,26 @@ trust, and what is not covered.`,
 	})
 	s.addTo(cmd)
 	return cmd
+}
+
+// writePage writes a report as a page, into a file or to stdout.
+func writePage(cmd *cobra.Command, path string, r *report.Report) error {
+	if path == dash {
+		return pages.WriteReport(cmd.OutOrStdout(), r)
+	}
+	var n int64
+	err := draftOf(path, 0o644, func(d draft) (err error) {
+		if err := pages.WriteReport(d, r); err != nil {
+			return err
+		}
+		n, err = d.Seek(0, io.SeekCurrent)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("--html: %w", err)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", path, size(uint64(n)))
+	return nil
 }
 
 func auditExportCommand() *cobra.Command {

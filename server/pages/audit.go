@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"bufio"
 	"io"
 	"net/http"
 	"net/url"
@@ -17,10 +18,20 @@ const mostAccounts = 8
 type auditBody struct {
 	Report   *report.Report
 	Job      string // the only one whose account this is; empty: of all
-	Accounts []*shownAccount
+	Accounts []drawnLater
 	Jobs     *shown
 	Lag      string // why this node may not have all of the ledger; empty: it has
 }
+
+// drawnLater is an account that is drawn when a page comes to it: of thousands there is no
+// room for all at once.
+type drawnLater func() (*shownAccount, error)
+
+// Show draws it.
+func (d drawnLater) Show() (*shownAccount, error) { return d() }
+
+// ready is an account that is drawn.
+func ready(s *shownAccount) drawnLater { return func() (*shownAccount, error) { return s, nil } }
 
 // shownAccount is an account with its tables as a page shows them.
 type shownAccount struct {
@@ -53,17 +64,17 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		return nil, err
 	}
 	if job := r.PathValue("job"); job != "" {
-		ready, err := a.account(job)
+		made, err := a.account(job)
 		if err != nil {
 			return nil, err
 		}
-		if ready == nil {
+		if made == nil {
 			return nil, errNoPage
 		}
 		path := "/audit/" + job
 		return &page{
-			Name: "audit", Title: "Privacy account of " + job, Path: path, Tables: ready.tables(),
-			Body: auditBody{Report: a.Report, Job: job, Lag: p.lag(), Accounts: []*shownAccount{ready.show(path, r.URL.Query())}},
+			Name: "audit", Title: "Privacy account of " + job, Path: path, Tables: made.tables(),
+			Body: auditBody{Report: a.Report, Job: job, Lag: p.lag(), Accounts: []drawnLater{ready(made.show(path, r.URL.Query()))}},
 		}, nil
 	}
 	all := len(a.Jobs) <= mostAccounts
@@ -78,11 +89,11 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		if !all {
 			break
 		}
-		ready, err := a.account(a.Jobs[i].Name)
+		made, err := a.account(a.Jobs[i].Name)
 		if err != nil {
 			return nil, err
 		}
-		body.Accounts = append(body.Accounts, ready.show("/audit/"+ready.Name, r.URL.Query()))
+		body.Accounts = append(body.Accounts, ready(made.show("/audit/"+made.Name, r.URL.Query())))
 	}
 	return &page{Name: "audit", Title: "Privacy account", Path: "/audit", Tables: []*table{jobs}, Body: body}, nil
 }
@@ -100,16 +111,26 @@ func (p *Pages) lag() string {
 }
 
 // WriteReport writes a report as the auditor's page: one HTML file that needs nothing
-// else.
+// else. An accountant that cannot count a job's cost fails it before anything is written.
 func WriteReport(w io.Writer, r *report.Report) error {
 	jobs := jobsTable(r, func(job string) string { return "#job." + job })
 	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, 2, "", nil)}
 	for i := range r.Jobs {
-		a, err := newAccount(&r.Jobs[i])
-		if err != nil {
+		j := &r.Jobs[i]
+		if _, err := j.Accountants.All(); err != nil {
 			return err
 		}
-		body.Accounts = append(body.Accounts, a.show("", nil))
+		body.Accounts = append(body.Accounts, func() (*shownAccount, error) {
+			a, err := newAccount(j)
+			if err != nil {
+				return nil, err
+			}
+			return a.show("", nil), nil
+		})
 	}
-	return templates.ExecuteTemplate(w, "audit.tmpl", view{Title: "Privacy account", Style: style, Body: body})
+	b := bufio.NewWriterSize(w, 64<<10)
+	if err := templates.ExecuteTemplate(b, "audit.tmpl", view{Title: "Privacy account", Style: style, Body: body}); err != nil {
+		return err
+	}
+	return b.Flush()
 }

@@ -1,7 +1,6 @@
 package pages
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,7 +40,7 @@ func drawAll(figures ...*figure.Figure) ([]drawn, error) {
 		if f == nil {
 			continue
 		}
-		f.Width, f.Height, f.Untitled = cmp.Or(f.Width, chartWidth), chartHeight, true
+		f.Width, f.Height, f.Untitled = chartWidth, chartHeight, true
 		svg, err := f.Inline()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)

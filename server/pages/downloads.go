@@ -28,9 +28,9 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 	}
 	return map[string]func(http.ResponseWriter, *http.Request, visitor) error{
 		"ledger.zip": func(w http.ResponseWriter, r *http.Request, v visitor) error {
-			leave, ok := p.downloads.Enter(v.Identity)
-			if !ok {
-				return errTooMany
+			leave, err := p.enterDownload(w, v)
+			if err != nil {
+				return err
 			}
 			defer leave()
 			b, err := p.config.Ledger.Bundle()
@@ -41,7 +41,6 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 			if r.Method == http.MethodHead {
 				return nil
 			}
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTime)) // else it is shorter
 			if err := ledger.WriteBundle(w, b); err != nil {
 				p.config.Logger.Debug("a download ended early", "err", err)
 			}
@@ -56,7 +55,12 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 			}
 			return writeJSON(w, "report.json", a.Report)
 		},
-		"report.html": func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
+		"report.html": func(w http.ResponseWriter, _ *http.Request, v visitor) error {
+			leave, err := p.enterDownload(w, v)
+			if err != nil {
+				return err
+			}
+			defer leave()
 			a, err := p.books.audit()
 			if err != nil {
 				return err
@@ -66,6 +70,17 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 			return WriteReport(w, a.Report)
 		},
 	}
+}
+
+// enterDownload lets somebody have a large file, for longer than an answer may take
+// otherwise, until leave is called. Fails with errTooMany.
+func (p *Pages) enterDownload(w http.ResponseWriter, v visitor) (leave func(), err error) {
+	leave, ok := p.downloads.Enter(v.Identity)
+	if !ok {
+		return nil, errTooMany
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTime)) // else it is shorter
+	return leave, nil
 }
 
 // claimedKey is the file of the key that this node says is the ledger's. Its name is not

@@ -131,7 +131,7 @@ func (m *meter) figure() *figure.Figure {
 		})
 	}
 	f := chart(&figure.Figure{
-		Name: "throughput", Title: "Contributions a second", X: "minutes from now", Y: "contributions/s", Width: 400,
+		Name: "throughput", Title: "Contributions a second", X: "minutes from now", Y: "contributions/s",
 		Caption: "What all nodes together have committed, over the last quarter of an hour or since this node keeps up.",
 	}, []series{line}, nil, nil)
 	f.Panels[0].X.Min, f.Panels[0].X.Max = line.points[0].X, 0

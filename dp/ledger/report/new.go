@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -127,10 +128,14 @@ func newJob(j *ledger.Job, before int64, price *pricing) Job {
 	}
 	job.FailedSpent = price.of(failed)
 	job.Canaries = len(j.Canaries)
-	for i := range j.Canaries {
-		job.Canary = newCanary(s, &j.Canaries[i])
-		if !job.Canary.Passed {
-			job.CanaryFailed = job.Canary
+	for i := range slices.Backward(j.Canaries) {
+		c := &j.Canaries[i]
+		if job.Canary == nil {
+			job.Canary = newCanary(s, c)
+		}
+		if !c.Passed {
+			job.CanaryFailed = newCanary(s, c)
+			break
 		}
 	}
 	return job

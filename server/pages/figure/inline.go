@@ -7,13 +7,10 @@ import (
 	"strings"
 )
 
-// mostScale is how much larger than drawn a figure is shown.
-const mostScale = 1.2
-
-// Inline is the figure as an element of a page: as large as its column has room for, up to
-// mostScale times its size if the style sheet bounds its width by that of the column, named by its title
-// and described by its caption for those who do not see it, in colours that follow the
-// page's. The page's style sheet has to have the Variables.
+// Inline is the figure as an element of a page: as large as drawn, or as its column has
+// room for if the style sheet says so, named by its title and described by its caption for
+// those who do not see it, in colours that follow the page's. The page's style sheet has to
+// have the Variables.
 func (f *Figure) Inline() (template.HTML, error) {
 	svg, err := f.SVG()
 	if err != nil {
@@ -21,7 +18,6 @@ func (f *Figure) Inline() (template.HTML, error) {
 	}
 	s := string(svg)
 	s = s[strings.Index(s, "<svg"):]
-	s = natural.ReplaceAllString(s, fmt.Sprintf(`<svg width="%.5gpt" height="%.5gpt"`, f.width()*mostScale, f.height()*mostScale))
 	for _, p := range paints {
 		s = strings.ReplaceAll(s, strings.ToUpper(p.Light), "var("+p.variable()+")")
 	}
@@ -32,8 +28,6 @@ func (f *Figure) Inline() (template.HTML, error) {
 		f.Name, template.HTMLEscapeString(f.Title), template.HTMLEscapeString(f.Caption)) + s[end:]
 	return template.HTML(s), nil
 }
-
-var natural = regexp.MustCompile(`^<svg width="[^"]*" height="[^"]*"`)
 
 var inlineStyle = regexp.MustCompile(`style="[^"]*"`)
 

@@ -65,6 +65,7 @@ type Server struct {
 	connections int // of clients, at the most
 
 	node    *replication.Node
+	older   func() []string
 	board   *board.Board
 	ingest  *ingest.Ingest
 	driver  *driver.Driver
@@ -182,11 +183,13 @@ func New(c Config) (_ *Server, err error) {
 type replica interface {
 	service.Node
 	board.Node
+	Older() []string
 }
 
 // assemble puts the parts on a replica.
 func (s *Server) assemble(n replica) {
 	c := &s.config
+	s.older = n.Older
 	s.metrics = metrics.New()
 	s.metrics.Watch(n)
 	s.metrics.WatchLog(s.node.Stats)
@@ -214,7 +217,7 @@ func (s *Server) assemble(n replica) {
 		}
 		s.pages = pages.New(pages.Config{
 			Name: c.Name, Host: host, Bearer: s.bearer,
-			Node: n, Board: s.board, Ledger: s.notary, Stats: s.node.Stats, NotReady: s.NotReady, Older: s.node.Older,
+			Node: n, Board: s.board, Ledger: s.notary, Stats: s.node.Stats, NotReady: s.NotReady, Older: n.Older,
 			Disk:     func() (int64, error) { return diskUsed(c.Dir) },
 			Panicked: s.metrics.Panics.Inc,
 			Logger:   s.log,
@@ -395,7 +398,7 @@ func (s *Server) signs() error {
 // has to be: a node that were not ready for it would keep the next one from its turn.
 func (s *Server) waitsForUpgrades() []string {
 	if errors.Is(s.signs(), notary.ErrNoLedger) {
-		return s.node.Older()
+		return s.older()
 	}
 	return nil
 }

@@ -203,6 +203,8 @@ func (d *Driver) Run(ctx context.Context) {
 		opens := true
 		if unsigned = d.signs(edition.Leading, unsigned); unsigned.why != "" {
 			opens, wake = false, sooner(wake, d.wait(ctx, &unsigned))
+		} else if edition.Leading && d.config.Signs != nil {
+			wake = sooner(wake, now.Add(signPause)) // a rotation changes no job
 		}
 		for i := range edition.Jobs {
 			if !drives {

@@ -113,8 +113,16 @@ func TestMemberOfAnOlderRelease(t *testing.T) {
 			t.Errorf("%T: %v", command, err)
 		}
 	}
+	third := c.follower()
+	for third == old {
+		third = c.follower()
+	}
+	for _, m := range []*member{l, third} {
+		c.wait("the others know of it", func() bool { return slices.Equal(m.Older(), []string{old.name}) })
+	}
 	l.must(contribution("job", 1, 1, 1))
 	old.close()
+	c.wait("nobody is known to be older", func() bool { return len(l.Older()) == 0 })
 	c.leader().must(beginLedger(t))
 	old.start()
 	old.reads.Store(1)

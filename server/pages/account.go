@@ -77,8 +77,8 @@ func (a *account) CreatedText() string {
 // measurement is one on record, ready to be shown.
 type measurement struct{ *report.Canary }
 
-// Last is the last measurement on record, FailedBefore the last that failed, if it is
-// another: one that passed does not hide it.
+// Last is the last measurement on record, FailedBefore the last that failed or found more
+// than is claimed, if it is another: a better one does not hide it.
 func (a *account) Last() measurement { return measurement{a.Canary} }
 
 func (a *account) FailedBefore() *measurement {
@@ -93,6 +93,9 @@ func (m measurement) Found() string {
 	verdict := "Every test of it passed."
 	if !m.Passed {
 		verdict = "A test of it failed."
+	}
+	if m.Contradicts() {
+		verdict += " The lower bound is above the claim: by chance, with the probability that the confidence leaves, or because the claim is false."
 	}
 	delta := m.Delta
 	if d, err := strconv.ParseFloat(delta, 64); err == nil {

@@ -133,7 +133,7 @@ func newJob(j *ledger.Job, before int64, price *pricing) Job {
 		if job.Canary == nil {
 			job.Canary = newCanary(s, c)
 		}
-		if !c.Passed {
+		if !c.Passed || c.Lower > c.Claimed {
 			job.CanaryFailed = newCanary(s, c)
 			break
 		}

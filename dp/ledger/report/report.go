@@ -70,7 +70,8 @@ type Job struct {
 	Accountants Answers     `json:"accountants"`      // of what is spent
 	Canaries    int         `json:"canaries"`         // measurements on record
 	Canary      *Canary     `json:"canary,omitempty"` // the last of them
-	// CanaryFailed is the last that failed a test, whatever came after it; nil: none did.
+	// CanaryFailed is the last that failed a test, or whose lower bound is above its claim,
+	// whatever came after it; nil: none did.
 	CanaryFailed *Canary `json:"canary_failed,omitempty"`
 }
 

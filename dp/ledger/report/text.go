@@ -213,7 +213,7 @@ func (p *page) canaries(j *Job) {
 	}
 	p.canary(j.Canary)
 	if j.CanaryFailed != nil && *j.CanaryFailed != *j.Canary {
-		p.text("The last one that FAILED, before that:")
+		p.text("The last one that FAILED, or found more than is claimed, before that:")
 		p.canary(j.CanaryFailed)
 	}
 }
@@ -222,6 +222,9 @@ func (p *page) canary(c *Canary) {
 	verdict := "It passed every test."
 	if !c.Passed {
 		verdict = "It FAILED a test."
+	}
+	if c.Contradicts() {
+		verdict += " ITS LOWER BOUND IS ABOVE THE CLAIM: by chance, with the probability that the confidence leaves, or because the claim is false."
 	}
 	if c.Misclaimed() {
 		verdict += fmt.Sprintf(" THAT IS ANOTHER CLAIM than the ledger's, by which an attempt at every round costs %.4g.", c.Charged)

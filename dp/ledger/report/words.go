@@ -42,6 +42,11 @@ func (c *Canary) Interval() string {
 // than one percent.
 func (c *Canary) Misclaimed() bool { return math.Abs(c.Claimed-c.Charged) > 0.01*c.Charged }
 
+// Contradicts reports whether the lower bound is above the claim. If no test failed, that
+// may be chance, with the probability that the confidence leaves; so such a measurement
+// can be put on record, and is never hidden by a better one.
+func (c *Canary) Contradicts() bool { return c.Lower > c.Claimed }
+
 // AheadMeans is the warning that goes with Ahead, empty without.
 func (l *Ledger) AheadMeans() string {
 	switch l.Ahead {

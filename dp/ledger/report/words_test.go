@@ -61,13 +61,26 @@ func TestMeasurements(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	text := textOf(t, historyOf(j))
-	for _, want := range []string{"There are 3. The last one:", "The last one that FAILED, before that:", failed, another + " than the ledger's, by which an attempt at every round costs 4.30"} {
+	for _, want := range []string{"There are 3. The last one:", "The last one that FAILED, or found more than is claimed, before that:", failed, another + " than the ledger's, by which an attempt at every round costs 4.30"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q: %s", want, text)
 		}
 	}
 	if strings.Count(text, another) != 1 {
 		t.Error("the one that failed claims the same")
+	}
+}
+
+// A lower bound above the claim is not hidden by a measurement after it, though the one
+// with it passed: that it was chance is for others to judge.
+func TestMeasuredAboveTheClaim(t *testing.T) {
+	j := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, repeat(5, 20)...)
+	for _, lower := range []uint64{4_400_000, 4_000_000} {
+		j.Canaries = append(j.Canaries, ledger.CanaryMeasured{Job: "made", By: "auditor/ada", How: "the noise of one process",
+			Claimed: 4_306_000, Lower: lower, Delta: "1e-06", Confidence: 950_000, Trials: 1000, Passed: true})
+	}
+	if text := textOf(t, historyOf(j)); strings.Count(text, "LOWER BOUND IS ABOVE THE CLAIM") != 1 || !strings.Contains(text, "found more than is claimed, before that:") {
+		t.Error(text)
 	}
 }
 

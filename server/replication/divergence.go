@@ -123,6 +123,6 @@ func (n *Node) diverge(why string) {
 	if n.raft.State() == raft.Leader {
 		n.await(ctx, n.raft.LeadershipTransfer())
 	}
-	n.raft.Shutdown()
+	n.shutdown()
 	n.epoch.next()
 }

@@ -119,6 +119,7 @@ type Node struct {
 	dir      *storage.Directory
 	replica  *replica
 	raft     *raft.Raft
+	shutdown func() raft.Future // stops raft; raft itself gives only the first who asks something to wait for
 	wire     transport
 	port     *port
 	server   *grpc.Server
@@ -180,17 +181,18 @@ func Open(c Config) (_ *Node, err error) {
 		n.port.close()
 		return nil, abandon(fmt.Errorf("%s: %w", c.Dir, err))
 	}
+	n.shutdown = sync.OnceValue(n.raft.Shutdown)
 	if !n.member() && c.Expect == 0 && len(c.Peers) == 0 {
 		n.wire.Close()
 		n.port.close()
-		return nil, abandon(errors.Join(n.raft.Shutdown().Error(),
+		return nil, abandon(errors.Join(n.shutdown().Error(),
 			errors.New("peers: the data directory is empty: say which members of a cluster to join, or with bootstrap-expect that there is to be a new one")))
 	}
 	n.observe()
 	n.serve()
 	if why := n.diverged.Load(); why != nil {
 		n.log.Error("this node's state differed from the others': replace its data directory", "why", *why)
-		n.raft.Shutdown()
+		n.shutdown()
 		return n, nil
 	}
 	starting := "starting" // until enter has looked
@@ -345,7 +347,11 @@ func (n *Node) Close(ctx context.Context) error {
 	n.wire.CloseStreams()
 	n.port.close()
 	down := make(chan error, 1)
-	go func() { down <- n.raft.Shutdown().Error() }()
+	go func() {
+		err := n.shutdown().Error()
+		n.wg.Wait()
+		down <- err
+	}()
 	if !closed && n.failure.Load() != nil {
 		n.dir.Abandon() // raft may never come back
 		return nil
@@ -359,7 +365,6 @@ func (n *Node) Close(ctx context.Context) error {
 		n.dir.Abandon()
 		return ctx.Err()
 	}
-	n.wg.Wait()
 	if !closed {
 		return nil // for the second time
 	}

@@ -33,7 +33,7 @@ type participant struct {
 
 func (c *cluster) participant(k int) *participant {
 	c.t.Helper()
-	p := &participant{name: fmt.Sprint("client-", k), number: k, rng: rand.New(rand.NewPCG(uint64(k), 7)), ledger: newWitness()}
+	p := &participant{name: fmt.Sprint("client-", k), number: k, rng: rand.New(rand.NewPCG(uint64(k), 7)), ledger: new(witness)}
 	bearer, err := c.authority.Bearer(identity.Client, p.name)
 	must(c.t, err)
 	for i := range c.configs { // those to come too

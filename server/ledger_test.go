@@ -23,16 +23,8 @@ import (
 // witness sees the ledger as a device or an auditor does: it keeps every checkpoint, and
 // holds that each extends the one before, whichever node shows it.
 type witness struct {
-	key  note.Verifier
-	kept []ledger.Checkpoint
-}
-
-func newWitness() *witness {
-	key, err := ledger.ParseKey(solo.PublicKey)
-	if err != nil {
-		panic(err)
-	}
-	return &witness{key: key}
+	signer note.Verifier // of the last
+	kept   []ledger.Checkpoint
 }
 
 func (w *witness) last() (c ledger.Checkpoint) {
@@ -44,7 +36,19 @@ func (w *witness) last() (c ledger.Checkpoint) {
 
 // sees takes what a node showed to somebody who had told it the last size.
 func (w *witness) sees(shown *undertonev1.Ledger) error {
-	c, err := ledger.OpenCheckpoint(shown.GetCheckpoint(), w.key)
+	var rotations []*ledger.KeyRotated
+	for _, record := range shown.GetRotations() {
+		e, err := ledger.Decode(record)
+		if err != nil {
+			return err
+		}
+		rotations = append(rotations, e.(*ledger.KeyRotated))
+	}
+	signer, err := ledger.FollowKeys(solo.PublicKey, rotations)
+	if err != nil {
+		return err
+	}
+	c, err := ledger.OpenCheckpoint(shown.GetCheckpoint(), signer)
 	if err != nil {
 		return err
 	}
@@ -56,7 +60,7 @@ func (w *witness) sees(shown *undertonev1.Ledger) error {
 		return err
 	}
 	if c.Size > w.last().Size {
-		w.kept = append(w.kept, c)
+		w.kept, w.signer = append(w.kept, c), signer
 	}
 	return nil
 }
@@ -97,7 +101,7 @@ func proofOf(hashes [][]byte) (p ledger.Proof, err error) {
 func (c *cluster) audit() (w *witness, stop func()) {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
-	w = newWitness()
+	w = new(witness)
 	var nodes []rpc.LedgerServiceClient
 	for i := range c.configs {
 		nodes = append(nodes, rpc.NewLedgerServiceClient(c.dial(i, identity.Auditor, "eve")))

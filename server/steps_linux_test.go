@@ -15,6 +15,8 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/jobs"
 	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp/ledger"
+	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server"
@@ -115,6 +117,8 @@ func nameOf(c rounds.Command) (name string, round int) {
 		return "fail", c.Round
 	case rounds.CloseJob:
 		return "close-job", 0
+	case rounds.RotateKey:
+		return "rotate", 0
 	}
 	return fmt.Sprintf("%T", c), 0
 }
@@ -246,9 +250,9 @@ func TestLeaderKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-// The leader is killed in the middle of the ledger's beginning, and of a job's end: both
-// come about, once.
-func TestLeaderKilledAsTheLedgerBeginsAndEnds(t *testing.T) {
+// The leader is killed in the middle of the ledger's beginning, of a rotation of its key,
+// and of a job's end: each comes about, once.
+func TestLeaderKilledAsTheLedgerBeginsRotatesAndEnds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
@@ -256,18 +260,21 @@ func TestLeaderKilledAsTheLedgerBeginsAndEnds(t *testing.T) {
 		t.Run(string(moment), func(t *testing.T) {
 			dir := t.TempDir()
 			t.Setenv(stepsVariable, dir)
-			begin, end := step{"begin", 0, moment}, step{"close-job", 0, moment}
+			begin, rotate, end := step{"begin", 0, moment}, step{"rotate", 0, moment}, step{"close-job", 0, moment}
 			must(t, os.WriteFile(filepath.Join(dir, begin.String()), nil, 0o600))
 			c := newCluster(t, 3)
+			secret, next, err := ledger.NewKey(solo.Origin)
+			must(t, err)
+			must(t, os.WriteFile(c.ledgerKey, []byte(solo.SecretKey+"\n"+secret+"\n"), 0o600))
 			c.launch(nil)
 			c.survives(dir, begin)
 			for i := range c.nodes {
 				c.waitReady(i)
 			}
 			auditor, stop := c.audit()
-			operator := make([]rpc.OperatorServiceClient, len(c.nodes))
-			for i := range operator {
-				operator[i] = c.operator(i)
+			operator, books := make([]rpc.OperatorServiceClient, len(c.nodes)), make([]rpc.LedgerServiceClient, len(c.nodes))
+			for i := range c.nodes {
+				operator[i], books[i] = c.operator(i), rpc.NewLedgerServiceClient(c.dial(i, identity.Operator, "ada"))
 			}
 			spec, raw := solo.Spec(t, solo.Parameters(), solo.Terms("movies"))
 			c.insist(func(ctx context.Context, leader int) error {
@@ -279,19 +286,30 @@ func TestLeaderKilledAsTheLedgerBeginsAndEnds(t *testing.T) {
 				return err
 			})
 			c.shows(spec.Job, func(j *undertonev1.Job) bool { return len(j.Attempts) == 1 })
-			must(t, os.WriteFile(filepath.Join(dir, end.String()), nil, 0o600))
-			asked := make(chan struct{})
-			go func() {
-				defer close(asked)
-				c.insist(func(ctx context.Context, leader int) error {
+			for _, dies := range []struct {
+				at  step
+				ask func(ctx context.Context, leader int) error
+			}{
+				{rotate, func(ctx context.Context, leader int) error {
+					_, err := books[leader].RotateKey(ctx, &undertonev1.RotateKeyRequest{Key: next})
+					return err
+				}},
+				{end, func(ctx context.Context, leader int) error {
 					_, err := operator[leader].CloseJob(ctx, &undertonev1.CloseJobRequest{Job: spec.Job})
 					return err
-				})
-			}()
-			c.survives(dir, end)
-			<-asked
-			for i := range c.nodes {
-				c.waitReady(i)
+				}},
+			} {
+				must(t, os.WriteFile(filepath.Join(dir, dies.at.String()), nil, 0o600))
+				asked := make(chan struct{})
+				go func() {
+					defer close(asked)
+					c.insist(dies.ask)
+				}()
+				c.survives(dir, dies.at)
+				<-asked
+				for i := range c.nodes {
+					c.waitReady(i)
+				}
 			}
 			job := c.shows(spec.Job, func(j *undertonev1.Job) bool { return j.State == undertonev1.JobState_JOB_STATE_CLOSED })
 			c.agree()
@@ -299,6 +317,14 @@ func TestLeaderKilledAsTheLedgerBeginsAndEnds(t *testing.T) {
 			c.provesItself(job, auditor)
 			if len(job.Attempts) != 1 || job.Attempts[0].Phase != undertonev1.Phase_PHASE_FAILED {
 				t.Errorf("attempts: %v", job.Attempts)
+			}
+			shown, err := books[0].GetCheckpoint(t.Context(), &undertonev1.GetCheckpointRequest{LedgerSize: uint64(auditor.last().Size)})
+			must(t, err)
+			must(t, auditor.sees(shown.Ledger))
+			key, err := ledger.ParseKey(next)
+			must(t, err)
+			if n := len(shown.Ledger.Rotations); n != 1 || auditor.signer.KeyHash() != key.KeyHash() {
+				t.Errorf("%d rotations, and key %08x signs, want %08x", n, auditor.signer.KeyHash(), key.KeyHash())
 			}
 		})
 	}

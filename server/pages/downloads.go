@@ -26,13 +26,21 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 		saveAs(w, "text/plain; charset=utf-8", name)
 		_, _ = w.Write([]byte(text)) // to a program that may have gone
 	}
-	return map[string]func(http.ResponseWriter, *http.Request, visitor) error{
-		"ledger.zip": func(w http.ResponseWriter, r *http.Request, v visitor) error {
-			leave, err := p.enterDownload(w, v)
-			if err != nil {
-				return err
+	// whole is of everything on record: each identity has maxDownloads of those at a
+	// time, for longer than an answer may take otherwise.
+	whole := func(write func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request, visitor) error {
+		return func(w http.ResponseWriter, r *http.Request, v visitor) error {
+			leave, ok := p.downloads.Enter(v.Identity)
+			if !ok {
+				return errTooMany
 			}
 			defer leave()
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTime)) // else it is shorter
+			return write(w, r)
+		}
+	}
+	return map[string]func(http.ResponseWriter, *http.Request, visitor) error{
+		"ledger.zip": whole(func(w http.ResponseWriter, r *http.Request) error {
 			b, err := p.config.Ledger.Bundle()
 			if err != nil {
 				return err
@@ -45,22 +53,17 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 				p.config.Logger.Debug("a download ended early", "err", err)
 			}
 			return nil
-		},
+		}),
 		p.claimedKey(): head(func(w http.ResponseWriter, h *notary.Head) { lines(w, p.claimedKey(), h.Key+"\n") }),
 		"checkpoint":   head(func(w http.ResponseWriter, h *notary.Head) { lines(w, "checkpoint", string(h.Note)) }),
-		"report.json": func(w http.ResponseWriter, _ *http.Request, _ visitor) error {
+		"report.json": whole(func(w http.ResponseWriter, _ *http.Request) error {
 			a, err := p.books.audit()
 			if err != nil {
 				return err
 			}
 			return writeJSON(w, "report.json", a.Report)
-		},
-		"report.html": func(w http.ResponseWriter, _ *http.Request, v visitor) error {
-			leave, err := p.enterDownload(w, v)
-			if err != nil {
-				return err
-			}
-			defer leave()
+		}),
+		"report.html": whole(func(w http.ResponseWriter, _ *http.Request) error {
 			a, err := p.books.audit()
 			if err != nil {
 				return err
@@ -68,19 +71,8 @@ func (p *Pages) takeHome() map[string]func(http.ResponseWriter, *http.Request, v
 			saveAs(w, "text/html; charset=utf-8", "report.html")
 			w.Header().Set("Content-Disposition", `attachment; filename="report.html"`) // its styles are its own
 			return WriteReport(w, a.Report)
-		},
+		}),
 	}
-}
-
-// enterDownload lets somebody have a large file, for longer than an answer may take
-// otherwise, until leave is called. Fails with errTooMany.
-func (p *Pages) enterDownload(w http.ResponseWriter, v visitor) (leave func(), err error) {
-	leave, ok := p.downloads.Enter(v.Identity)
-	if !ok {
-		return nil, errTooMany
-	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(downloadTime)) // else it is shorter
-	return leave, nil
 }
 
 // claimedKey is the file of the key that this node says is the ledger's. Its name is not

@@ -440,8 +440,10 @@ func TestDownloadsAtATime(t *testing.T) {
 		})
 		<-n.ledger.entered
 	}
-	if resp, body := n.get(t, n.browser(t, &carol), "/downloads/ledger.zip"); resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(body, "Too many downloads") {
-		t.Errorf("the third: %s", resp.Status)
+	for _, name := range []string{"ledger.zip", "report.json", "report.html"} {
+		if resp, body := n.get(t, n.browser(t, &carol), "/downloads/"+name); resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(body, "Too many downloads") {
+			t.Errorf("the third, %s: %s", name, resp.Status)
+		}
 	}
 	other := n.browser(t, &olaf)
 	group.Go(func() error {

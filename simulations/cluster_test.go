@@ -2,55 +2,14 @@ package simulations
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/undertone-fl/undertone/proto/identity"
-	"github.com/undertone-fl/undertone/server"
 	"github.com/undertone-fl/undertone/simulations/cluster"
+	"github.com/undertone-fl/undertone/simulations/cluster/clustertest"
 )
 
-// serveArgument makes this test binary a server, whose configuration file is the
-// next argument: the undertone command, which else is, lies above this package.
-const serveArgument = "serve"
-
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == serveArgument {
-		if err := serve(os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func serve(path string) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var c struct {
-		server.Config
-		Identity string `json:"identity"` // a directory, as in the command's files
-	}
-	if err := json.Unmarshal(b, &c); err != nil {
-		return err
-	}
-	c.Config.Identity = identity.In(c.Identity)
-	s, err := server.New(c.Config)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	return s.Run(ctx)
-}
+func TestMain(m *testing.M) { clustertest.Main(m) }
 
 // Promises 1 and 3, and that a deployment computes what one process does: after
 // every round the state that three servers release to real clients is, bit for
@@ -67,7 +26,7 @@ func TestClusterReleasesTheSameStates(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	dir := t.TempDir()
-	c, err := cluster.Start(ctx, cluster.Config{Nodes: 3, Dir: dir, Command: []string{os.Args[0], serveArgument}})
+	c, err := cluster.Start(ctx, cluster.Config{Nodes: 3, Dir: dir, Command: clustertest.Command()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,15 +2,12 @@ package canary
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
-	"os/signal"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,52 +21,17 @@ import (
 	"github.com/undertone-fl/undertone/proto/identity"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	"github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
-	"github.com/undertone-fl/undertone/server"
 	"github.com/undertone-fl/undertone/simulations/cluster"
+	"github.com/undertone-fl/undertone/simulations/cluster/clustertest"
 )
 
-// serveArgument makes this test binary a server, whose configuration file is the
-// next argument: the undertone command, which else is, lies above this package.
-const serveArgument = "serve"
-
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == serveArgument {
-		if err := serve(os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-func serve(path string) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	var c struct {
-		server.Config
-		Identity string `json:"identity"` // a directory, as in the command's files
-	}
-	if err := json.Unmarshal(b, &c); err != nil {
-		return err
-	}
-	c.Config.Identity = identity.In(c.Identity)
-	s, err := server.New(c.Config)
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	return s.Run(ctx)
-}
+func TestMain(m *testing.M) { clustertest.Main(m) }
 
 // servers starts a cluster, and returns it as an auditor with so many certificates of
 // clients, and that of an operator, knows it.
 func servers(t testing.TB, nodes, clients int) (*cluster.Cluster, *Cluster) {
 	t.Helper()
-	c, err := cluster.Start(t.Context(), cluster.Config{Nodes: nodes, Dir: t.TempDir(), Command: []string{os.Args[0], serveArgument}})
+	c, err := cluster.Start(t.Context(), cluster.Config{Nodes: nodes, Dir: t.TempDir(), Command: clustertest.Command()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,20 +86,24 @@ func (c *connection) download(cmd *cobra.Command, w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		for {
-			piece, err := stream.Recv()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if _, err := w.Write(piece.GetChunk()); err != nil {
-				return err
-			}
-			shown.add(len(piece.GetChunk()))
-		}
+		return receive(io.MultiWriter(w, &shown), stream)
 	})
+}
+
+// receive writes the pieces of a stream to w until its end.
+func receive[P interface{ GetChunk() []byte }](w io.Writer, stream interface{ Recv() (P, error) }) error {
+	for {
+		piece, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(piece.GetChunk()); err != nil {
+			return err
+		}
+	}
 }
 
 // arrivals shows on a terminal how much has arrived.
@@ -109,12 +113,13 @@ type arrivals struct {
 	shown time.Time
 }
 
-func (a *arrivals) add(n int) {
-	a.n += uint64(n)
+func (a *arrivals) Write(b []byte) (int, error) {
+	a.n += uint64(len(b))
 	if isTerminal(a.w) && time.Since(a.shown) > 100*time.Millisecond {
 		a.shown = time.Now()
 		fmt.Fprintf(a.w, "\r%s arrived\x1b[K", size(a.n))
 	}
+	return len(b), nil
 }
 
 // end clears the line.

@@ -255,26 +255,15 @@ in it as failed. See undertone restore.`,
 		Example: `  undertone backup undertone-$(date +%F).backup`,
 		Args:    named("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var n int64
+			shown := arrivals{w: cmd.ErrOrStderr()}
 			write := func(w io.Writer) error {
+				defer shown.end()
 				return c.call(cmd, once, func(ctx context.Context, o operator) error {
 					stream, err := o.Backup(ctx, &undertonev1.BackupRequest{})
 					if err != nil {
 						return err
 					}
-					for {
-						piece, err := stream.Recv()
-						if errors.Is(err, io.EOF) {
-							return nil
-						}
-						if err != nil {
-							return err
-						}
-						if _, err := w.Write(piece.GetChunk()); err != nil {
-							return err
-						}
-						n += int64(len(piece.GetChunk()))
-					}
+					return receive(io.MultiWriter(w, &shown), stream)
 				})
 			}
 			if args[0] == "-" {
@@ -287,9 +276,9 @@ in it as failed. See undertone restore.`,
 				return err
 			}
 			if c.json {
-				return printJSON(cmd.OutOrStdout(), map[string]any{"file": args[0], "bytes": n})
+				return printJSON(cmd.OutOrStdout(), map[string]any{"file": args[0], "bytes": shown.n})
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", args[0], size(uint64(n)))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", args[0], size(shown.n))
 			return err
 		},
 	}

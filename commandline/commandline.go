@@ -58,7 +58,7 @@ func Run(root *cobra.Command, args []string, stderr io.Writer) (status int) {
 	root.SetArgs(args)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(cmd) })
 	root.CompletionOptions.DisableDefaultCmd = true // Own has one
-	prepareGroups(root)
+	prepare(root)
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		quoteless(root)
 	}
@@ -75,16 +75,35 @@ func Run(root *cobra.Command, args []string, stderr io.Writer) (status int) {
 	return Failed
 }
 
-// prepareGroups has commands that only hold others show their help, or say that
-// there is no such command. Cobra's own check gives several lines.
-func prepareGroups(cmd *cobra.Command) {
+// prepare has commands that only hold others show their help, or say that there is no
+// such command - cobra's own check gives several lines - and all refuse empty flags.
+func prepare(cmd *cobra.Command) {
 	if cmd.HasSubCommands() && !cmd.Runnable() {
 		cmd.Args = unknownCommand
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
-	for _, sub := range cmd.Commands() {
-		prepareGroups(sub)
+	takes := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := emptyFlag(cmd.Flags()); err != nil || takes == nil {
+			return err
+		}
+		return takes(cmd, args)
 	}
+	for _, sub := range cmd.Commands() {
+		prepare(sub)
+	}
+}
+
+// emptyFlag refuses a flag that was given and left empty, as by a variable of the shell
+// that is not set, where empty is what it is without. Where it is not, as in --out ”, it
+// means something.
+func emptyFlag(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if v := f.Value.String(); err == nil && v == f.DefValue && (v == "" || v == "[]") {
+			err = Flagf(f.Name, "is empty")
+		}
+	})
+	return err
 }
 
 // quoteless has flags described without the quotes around the name of their value, which

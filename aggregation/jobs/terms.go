@@ -31,10 +31,16 @@ type Terms struct {
 	Spare int
 }
 
-// TermError is a term that cannot be had. Flag is its name on the command line.
+// TermError is a term that cannot be had. Flag is its name on the command line, where all
+// but the job's name are flags.
 type TermError struct{ Flag, Problem string }
 
-func (e *TermError) Error() string { return "--" + e.Flag + ": " + e.Problem }
+func (e *TermError) Error() string {
+	if e.Flag == "job" {
+		return "JOB: " + e.Problem
+	}
+	return "--" + e.Flag + ": " + e.Problem
+}
 
 func termError(flag, format string, args ...any) error {
 	return &TermError{flag, fmt.Sprintf(format, args...)}

@@ -80,6 +80,9 @@ func compareDigests(a, b Digest) int { return bytes.Compare(a[:], b[:]) }
 // damaged.
 func ReadBundle(r io.ReaderAt, size int64) (*Bundle, error) {
 	z, err := zip.NewReader(r, size)
+	if errors.Is(err, zip.ErrFormat) {
+		return nil, fmt.Errorf("%w: it is no zip file, or one that is cut short", ErrBundle)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrBundle, err)
 	}

@@ -74,14 +74,19 @@ func (c *connection) addAuditTo(cmd *cobra.Command, a *auditor) {
 // downloadTime is how long a ledger may take to arrive, unless --timeout says otherwise.
 const downloadTime = 15 * time.Minute
 
-// download writes the ledger's bundle, as it is now, to w.
-func (c *connection) download(cmd *cobra.Command, w io.Writer) error {
+// download writes the ledger's bundle, as it is now, to w. Where a server breaks off,
+// empty undoes what was written, and the next one begins.
+func (c *connection) download(cmd *cobra.Command, w io.Writer, empty func() error) error {
 	if !cmd.Flags().Changed("timeout") {
 		c.timeout = downloadTime
 	}
 	shown := arrivals{w: cmd.ErrOrStderr()}
 	defer shown.end()
-	return c.keep(cmd, once, func(ctx context.Context, b books) error {
+	return c.keep(cmd, repeated, func(ctx context.Context, b books) error {
+		if err := empty(); err != nil {
+			return err
+		}
+		shown.n = 0
 		stream, err := b.DownloadLedger(ctx, &undertonev1.DownloadLedgerRequest{})
 		if err != nil {
 			return err
@@ -173,7 +178,7 @@ func fetch(cmd *cobra.Command, c *connection, path string) error {
 	var b *ledger.Bundle
 	var n int64
 	err := draftOf(path, 0o644, func(d draft) (err error) {
-		if err := c.download(cmd, d); err != nil {
+		if err := c.download(cmd, d, d.empty); err != nil {
 			return err
 		}
 		if n, err = d.Seek(0, io.SeekEnd); err != nil {
@@ -213,6 +218,17 @@ func checkReplaceable(cmd *cobra.Command, path string) error {
 	return usagef("%s: there is something else already, and nothing but a ledger is overwritten", path)
 }
 
+// isZip tells a bundle from what cannot be one by its first bytes.
+func isZip(start []byte) error {
+	if !bytes.HasPrefix(start, []byte("PK\x03\x04")) {
+		return ledger.ErrBundle
+	}
+	return nil
+}
+
+// maxBundle bounds a bundle that has to be held in memory, of ten million records or so.
+const maxBundle = 1 << 30
+
 // readBundle reads a ledger's file, or stdin. Fails with a *commandline.UsageError.
 func readBundle(cmd *cobra.Command, path string) (*ledger.Bundle, error) {
 	if path == "" {
@@ -230,7 +246,7 @@ func readBundle(cmd *cobra.Command, path string) (*ledger.Bundle, error) {
 		defer f.Close()
 		content = io.NewSectionReader(f, 0, info.Size())
 	} else { // a pipe has to be read as a whole, since a bundle's table of contents is its end
-		text, err := readInput(cmd, path)
+		text, err := readUpTo(cmd, path, maxBundle, isZip)
 		if err != nil {
 			return nil, err
 		}
@@ -246,7 +262,7 @@ func readBundle(cmd *cobra.Command, path string) (*ledger.Bundle, error) {
 // downloaded is the ledger's bundle as it is now, and its bytes.
 func (c *connection) downloaded(cmd *cobra.Command) ([]byte, *ledger.Bundle, error) {
 	var text bytes.Buffer
-	if err := c.download(cmd, &text); err != nil {
+	if err := c.download(cmd, &text, func() error { text.Reset(); return nil }); err != nil {
 		return nil, nil, err
 	}
 	b, err := arrived(bytes.NewReader(text.Bytes()), int64(text.Len()))
@@ -305,8 +321,14 @@ trust, and what is not covered.`,
   undertone audit report ledger.zip --key ledger.pub --job movies
   undertone audit report ledger.zip --key ledger.pub --html movies.html`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if page != "" && s.json {
+			switch {
+			case page == "":
+			case s.json:
 				return flagf("html", "is one form, and --json another")
+			case page != dash:
+				if err := checkPage(page); err != nil {
+					return fmt.Errorf("--html: %w", err)
+				}
 			}
 			v, err := s.verified(cmd, args)
 			if err != nil {
@@ -335,6 +357,26 @@ trust, and what is not covered.`,
 	})
 	s.addTo(cmd)
 	return cmd
+}
+
+// checkPage refuses to have a page written over anything but an earlier one.
+func checkPage(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return problemAt(path, err)
+	}
+	defer f.Close()
+	start, err := io.ReadAll(io.LimitReader(f, 1<<10))
+	if err != nil {
+		return problemAt(path, err)
+	}
+	if !pages.IsReport(start) {
+		return usagef("%s: there is something else already, and nothing but a report is overwritten", path)
+	}
+	return nil
 }
 
 // writePage writes a report as a page, into a file or to stdout.
@@ -444,7 +486,7 @@ record.`,
 			if c.json {
 				return printJSON(cmd.OutOrStdout(), map[string]any{"job": job, "record": at})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "record %d of the ledger: the noise of %s was measured\n", at, job)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "record %d of the ledger: a measurement of %s, %s\n", at, job, cmp.Or(m.How, bySelf))
 			return err
 		},
 	}

@@ -355,7 +355,7 @@ func (c *connection) allHave(cmd *cobra.Command, key string) error {
 		at.servers = []string{n.API}
 		err := errors.New("it does not answer")
 		if n.Reachable {
-			err = at.with(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+			err = at.with(cmd, once, func(ctx context.Context, conn *grpc.ClientConn) error {
 				_, err := undertonev1grpc.NewLedgerServiceClient(conn).RotateKey(ctx, &undertonev1.RotateKeyRequest{Key: key, Check: true})
 				return err
 			})

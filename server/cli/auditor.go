@@ -59,7 +59,8 @@ func (a *auditor) trusted(c *connection) (key, from string, err error) {
 		return key, from, nil
 	}
 	dir, _ := c.directory()
-	if path := filepath.Join(dir, notary.PublicFile); dir != "" && exists(path) {
+	path := filepath.Join(dir, notary.PublicFile)
+	if _, err := os.Stat(path); dir != "" && !errors.Is(err, fs.ErrNotExist) { // or it may not be read
 		key, from, err := publicKey(path)
 		if err != nil {
 			return "", "", &commandline.UsageError{Err: err}

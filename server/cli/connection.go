@@ -107,7 +107,11 @@ func (c *connection) bearer(log *slog.Logger) (*identity.Bearer, error) {
 			return nil, usagef("%s: %w", from, pathProblem(err))
 		}
 	}
-	return identity.LoadWithLogger(f, log)
+	b, err := identity.LoadWithLogger(f, log)
+	if err != nil && c.files == (identity.Files{}) {
+		err = fmt.Errorf("%s: %w", from, err)
+	}
+	return b, err
 }
 
 // overriding are the files of a directory, but for those that are given.
@@ -168,7 +172,7 @@ func (c *connection) call(cmd *cobra.Command, again repeat, f func(context.Conte
 
 // on is call with any of a server's services.
 func (c *connection) on(cmd *cobra.Command, again repeat, f func(context.Context, *grpc.ClientConn) error) error {
-	return c.with(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+	return c.with(cmd, again, func(ctx context.Context, conn *grpc.ClientConn) error {
 		for {
 			err := f(ctx, conn)
 			if r := refusal(err); r.GetReason() != undertonev1.Reason_REASON_NO_LEADER || again == once {
@@ -184,9 +188,10 @@ func (c *connection) on(cmd *cobra.Command, again repeat, f func(context.Context
 }
 
 // with connects to the first server that can be reached and does f, within the
-// timeout. Only what was certainly not done is tried elsewhere, where there was no
-// connection, or the node lacks a key: another call may have been performed.
-func (c *connection) with(cmd *cobra.Command, f func(context.Context, *grpc.ClientConn) error) error {
+// timeout. What was certainly not done is tried elsewhere, where there was no connection,
+// or the node lacks a key, and what may be repeated also where the connection broke off:
+// another call may have been performed.
+func (c *connection) with(cmd *cobra.Command, again repeat, f func(context.Context, *grpc.ClientConn) error) error {
 	if c.timeout <= 0 {
 		return flagf("timeout", "%v is not positive", c.timeout)
 	}
@@ -210,9 +215,11 @@ func (c *connection) with(cmd *cobra.Command, f func(context.Context, *grpc.Clie
 		case errors.As(err, &unreachable):
 			unreached = append(unreached, unreachable.Error())
 		case refusal(err).GetReason() == undertonev1.Reason_REASON_NO_KEY:
-			unreached = append(unreached, explain(err, server).Error())
+			unreached = append(unreached, explain(err, server, again).Error())
+		case again == repeated && status.Code(err) == codes.Unavailable && refusal(err) == nil:
+			unreached = append(unreached, explain(err, server, again).Error())
 		default:
-			return explain(err, server)
+			return explain(err, server, again)
 		}
 		if ctx.Err() != nil {
 			break
@@ -253,7 +260,7 @@ func dial(ctx context.Context, patience time.Duration, server string, b *identit
 			return &unreachableError{server, grpctls.Problem(err)}
 		}
 		if !conn.WaitForStateChange(reached, state) {
-			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience)}
+			return &unreachableError{server, fmt.Sprintf("no answer within %v", patience.Round(time.Microsecond))}
 		}
 	}
 	return f(ctx, conn)
@@ -278,7 +285,7 @@ var mistakes = map[undertonev1.Reason]bool{
 }
 
 // explain puts what a server answered into words.
-func explain(err error, server string) error {
+func explain(err error, server string, again repeat) error {
 	s, ok := status.FromError(err)
 	if err == nil || !ok {
 		return err
@@ -301,12 +308,19 @@ func explain(err error, server string) error {
 	}
 	switch s.Code() {
 	case codes.DeadlineExceeded:
-		text = "no answer in time (--timeout); whether it was done is open"
+		text = "no answer in time (--timeout)"
+		if again == once {
+			text += "; whether it was done is open"
+		}
 	case codes.Canceled:
 		return errors.New("interrupted")
 	case codes.Unavailable:
 		if r == nil {
-			text = grpctls.Problem(err)
+			text = strings.Replace(grpctls.Problem(err), "error reading from server: ", "the connection broke off: ", 1)
+		}
+	default:
+		if r == nil && strings.Contains(text, "unexpected content-type") {
+			text = "no undertone service answers there, but a web page's: is it the port of the pages?"
 		}
 	}
 	return fmt.Errorf("%s: %s", server, text)

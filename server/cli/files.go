@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -54,12 +55,38 @@ func blame(err error) error {
 	return &commandline.UsageError{Err: err}
 }
 
-// readInput reads a file, or stdin. Fails with a *commandline.UsageError.
-func readInput(cmd *cobra.Command, path string) (text []byte, err error) {
-	if path == dash {
-		text, err = io.ReadAll(cmd.InOrStdin())
-	} else {
-		text, err = os.ReadFile(path)
+// maxInput bounds what a person or a program writes for another one to read, in bytes.
+const maxInput = 1 << 20
+
+// readInput reads a file of at most maxInput, or stdin. Fails with a
+// *commandline.UsageError.
+func readInput(cmd *cobra.Command, path string) ([]byte, error) {
+	return readUpTo(cmd, path, maxInput, func([]byte) error { return nil })
+}
+
+// readUpTo is readInput of at most so many bytes, whose first ones begins has nothing
+// against: not all of a device that has no end is read.
+func readUpTo(cmd *cobra.Command, path string, most int64, begins func(start []byte) error) ([]byte, error) {
+	in := cmd.InOrStdin()
+	if path != dash {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, problemAt(path, err)
+		}
+		defer f.Close()
+		in = f
+	}
+	r := bufio.NewReader(io.LimitReader(in, most+1))
+	start, err := r.Peek(64)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, problemAt(path, err)
+	}
+	if err := begins(start); err != nil {
+		return nil, problemAt(path, err)
+	}
+	text, err := io.ReadAll(r)
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("it is larger than %s", size(uint64(most)))
 	}
 	return text, problemAt(path, err)
 }
@@ -92,6 +119,15 @@ func destination(path string) string {
 type draft struct {
 	*os.File
 	path string
+}
+
+// empty takes back what was written.
+func (d draft) empty() error {
+	_, err := d.File.Seek(0, io.SeekStart)
+	if err == nil {
+		err = d.File.Truncate(0)
+	}
+	return problemAt(d.path, err)
 }
 
 func (d draft) Write(b []byte) (int, error) {

@@ -63,6 +63,9 @@ func (a *auditor) recall(trusted note.Verifier, records [][]byte) (*memory, erro
 	}
 	for _, path := range m.paths {
 		c, err := readKept(path)
+		if err != nil && a.seen != "" {
+			return nil, fmt.Errorf("--seen: %w", err)
+		}
 		if err != nil {
 			return nil, err
 		}

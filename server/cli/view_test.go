@@ -173,17 +173,17 @@ func TestExplain(t *testing.T) {
 			"s:1: no leader can be reached (undertone status shows who leads)", false},
 		{status.Error(codes.DeadlineExceeded, "x"), "s:1: no answer in time (--timeout); whether it was done is open", false},
 		{status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:7300: connect: no route to host"`), "s:1: no route to host", false},
-		{status.Error(codes.Unavailable, "error reading from server: EOF"), "s:1: error reading from server: EOF", false},
+		{status.Error(codes.Unavailable, "error reading from server: EOF"), "s:1: the connection broke off: EOF", false},
 		{status.Error(codes.Canceled, "x"), "interrupted", false},
 		{errors.New("disk full"), "disk full", false},
 	} {
-		err := explain(test.err, "s:1")
+		err := explain(test.err, "s:1", once)
 		var usage *commandline.UsageError
 		if err.Error() != test.want || errors.As(err, &usage) != test.mine {
 			t.Errorf("got %q, a mistake of the caller's: %v; want %q, %v", err, errors.As(err, &usage), test.want, test.mine)
 		}
 	}
-	if err := explain(nil, "s:1"); err != nil {
+	if err := explain(nil, "s:1", once); err != nil {
 		t.Error(err)
 	}
 }

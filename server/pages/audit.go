@@ -2,6 +2,7 @@ package pages
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"net/http"
 	"net/url"
@@ -109,6 +110,12 @@ func (p *Pages) lag() string {
 	}
 	return "This node is not ready (" + strings.Join(why, "; ") + "): its ledger may lag."
 }
+
+// IsReport reports whether a file that starts so is one that WriteReport wrote: has its mark.
+func IsReport(start []byte) bool { return bytes.Contains(start, []byte(reportMark)) }
+
+// reportMark is in the head of a report's page.
+const reportMark = `<meta name="generator" content="undertone audit report">`
 
 // WriteReport writes a report as the auditor's page: one HTML file that needs nothing
 // else. An accountant that cannot count a job's cost fails it before anything is written.

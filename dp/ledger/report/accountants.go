@@ -80,6 +80,11 @@ func events(j *ledger.Job) accounting.Composed {
 	for i := range j.Attempts {
 		m := &j.Attempts[i].Mechanism
 		e := accounting.DiscreteGaussian{Sigma: latticeDeviation(j, m), Sensitivity: sensitivity(m)}
+		if coarse(j, m) && j.Specification.Parts() > 1 {
+			// No discrete Gaussian: its charge is what is known of it, a curve for RDP. At
+			// such a sigma neither GDP nor PLD answers.
+			e = accounting.DiscreteGaussian{Sigma: 1, Sensitivity: mu(j.Attempts[i].Charge.Rho())}
+		}
 		k, known := at[e]
 		if !known {
 			k = len(out)
@@ -123,7 +128,7 @@ func accountants(all accounting.Composed, spent accounting.NanoRho, delta float6
 			epsilon, _, err := curve.Epsilon(delta)
 			return epsilon, err
 		}},
-		{"PLD", "The privacy loss distribution, on a grid that rounds up: the answer of GDP by other arithmetic.", func() (float64, error) {
+		{"PLD", "The privacy loss distribution, on a grid that rounds up: the answer of GDP by other arithmetic, some percent above it where delta is below 1e-11.", func() (float64, error) {
 			if len(all) > mostMechanisms {
 				return 0, fmt.Errorf("%d different mechanisms are too many for it: %w", len(all), accounting.ErrUnsupported)
 			}

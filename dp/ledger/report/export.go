@@ -31,8 +31,9 @@ type ExportedMechanism struct {
 	Attempt    int                `json:"attempt"`
 	Record     int64              `json:"record"`
 	Status     string             `json:"status"`
-	Event      string             `json:"event"`            // GaussianDpEvent
-	Multiplier float64            `json:"noise_multiplier"` // to the nearest double
+	Event      string             `json:"event"`                      // GaussianDpEvent or ZCDpEvent
+	Multiplier float64            `json:"noise_multiplier,omitempty"` // of a GaussianDpEvent, to the nearest double
+	Rho        float64            `json:"rho,omitempty"`              // of a ZCDpEvent
 	Charge     accounting.NanoRho `json:"charge_nano_rho,string"`
 }
 
@@ -52,10 +53,14 @@ func Export(h *ledger.History) (*Exported, error) {
 		}
 		for i := range j.Attempts {
 			a := &j.Attempts[i]
-			job.Mechanisms = append(job.Mechanisms, ExportedMechanism{
+			m := ExportedMechanism{
 				Round: a.Round, Attempt: a.Attempt, Record: a.Record, Status: string(a.Status),
 				Event: "GaussianDpEvent", Multiplier: multiplier(j, &a.Mechanism), Charge: a.Charge,
-			})
+			}
+			if coarse(j, &a.Mechanism) {
+				m.Event, m.Multiplier, m.Rho = "ZCDpEvent", 0, a.Charge.Rho()
+			}
+			job.Mechanisms = append(job.Mechanisms, m)
 		}
 		var err error
 		if job.Epsilon, err = reckoner.answers(j).All(); err != nil {

@@ -80,11 +80,23 @@ func gaussian(s *ledger.Specification) bool {
 		local := math.Ldexp(float64(r.Sigma), -20)
 		variance := float64(s.Parts())*local*local - 4
 		bound := s.Adjacency.SensitivityFactor() * float64(r.Bound)
-		if !(variance > 0) || s.Parts() > 1 && local < 2 || bound*bound/(2*variance) > r.Charge.Rho()*(1+1e-12) {
+		if isCoarse(r.Sigma, s.Parts()) || bound*bound/(2*variance) > r.Charge.Rho()*(1+1e-12) {
 			return false
 		}
 	}
 	return true
+}
+
+// isCoarse reports whether noise of so many parts, each of sigma in millionths (2^-20) of a
+// lattice unit, is of too few units to be as private as a Gaussian.
+func isCoarse(sigma uint64, parts int) bool {
+	local := math.Ldexp(float64(sigma), -20)
+	return local < 2 || parts == 1 && local == 2
+}
+
+// coarse is isCoarse of a job's mechanism.
+func coarse(j *ledger.Job, m *ledger.Mechanism) bool {
+	return isCoarse(m.Sigma, j.Specification.Parts())
 }
 
 // sum of what jobs spent, under zero-out.

@@ -252,6 +252,37 @@ func TestCoarseNoise(t *testing.T) {
 	}
 }
 
+// A sum of shares that are coarse is no discrete Gaussian, however many they are: only
+// what holds of its charge is said, and exported. At half a lattice unit and a bound of 20
+// the exact epsilon of 1,000 shares is 6.94 (by convolution), and a Gaussian's of the same
+// variance 6.46.
+func TestCoarseShares(t *testing.T) {
+	j := jobWith(ledger.TrustDistributed, dp.ZeroOut, 1000, 4)
+	r := &j.Specification.Releases[0]
+	r.Bound, r.Sigma, r.Charge, r.Length = 20, 1<<19, 1_000_000_000, 4
+	j.Specification.Budget, j.Spent, j.Attempts[0].Charge, j.Attempts[0].Mechanism = r.Charge, r.Charge, r.Charge, j.Specification.Mechanism(1)
+	job := reportOf(t, historyOf(j), nil).Jobs[0]
+	want, err := r.Charge.Epsilon(1e-6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := job.Accountants.All()
+	got := answers(t, all, err)
+	if _, answered := got["GDP"]; answered || job.Spent.Mu != 0 || job.Spent.Epsilon != want {
+		t.Errorf("%+v, accountants %v", job.Spent, got)
+	}
+	if _, answered := got["PLD"]; answered || !(got["RDP"] > 0.999*want) {
+		t.Errorf("accountants %v", got)
+	}
+	e, err := report.Export(historyOf(j))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := e.Jobs[0].Mechanisms[0]; m.Event != "ZCDpEvent" || m.Rho != 1 || m.Multiplier != 0 {
+		t.Errorf("exported %+v", m)
+	}
+}
+
 // Of many different mechanisms the other accountants tell.
 func TestManyMechanisms(t *testing.T) {
 	var multipliers []float64

@@ -101,11 +101,7 @@ func (m measurement) Found() string {
 	if d, err := strconv.ParseFloat(delta, 64); err == nil {
 		delta = significant(d)
 	}
-	bounds := "at least " + significant(m.Lower)
-	if m.Upper > 0 {
-		bounds += " and at most " + significant(m.Upper)
-	}
-	return fmt.Sprintf("ε is %s at δ = %s, with %g %% confidence, from %s. %s", bounds, delta, 100*m.Confidence, count(m.Trials, "trial", "trials"), verdict)
+	return fmt.Sprintf("ε is %s. That is at δ = %s, with %g %% confidence, from %s. %s", m.Canary.Found(significant), delta, 100*m.Confidence, count(m.Trials, "trial", "trials"), verdict)
 }
 
 // Claim is what the measurement was held against.

@@ -953,3 +953,24 @@ func TestFormulasInCSV(t *testing.T) {
 		t.Error("JSON is not what was said")
 	}
 }
+
+// says fails unless a page has each of these, as text.
+func (n *node) says(t *testing.T, path string, wanted ...string) {
+	t.Helper()
+	_, body := n.get(t, n.browser(t, &carol), path)
+	text := strings.Join(strings.Fields(html.UnescapeString(body)), " ")
+	for _, want := range wanted {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s does not say %q:\n%s", path, want, text)
+		}
+	}
+}
+
+// What the auditor's page says in words.
+func TestAccountInWords(t *testing.T) {
+	n := serve(t)
+	n.says(t, "/audit/films",
+		"if the noise is Gaussian (the tests of its shape found nothing against that); the attack reaches at most",
+		"in the auditor's own program, with this specification: not this cluster's noise",
+	)
+}

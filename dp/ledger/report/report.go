@@ -139,10 +139,12 @@ type Accountant struct {
 
 // Canary is a measurement on record.
 type Canary struct {
-	Claimed    float64 `json:"claimed_epsilon"`
-	Charged    float64 `json:"charged_epsilon"` // by the ledger, for an attempt at every round, at Delta
+	Claimed float64 `json:"claimed_epsilon"`
+	Charged float64 `json:"charged_epsilon"` // by the ledger, for an attempt at every round, at Delta
+	// Lower is a bound if the noise is Gaussian. Upper, 0 if there is none, is what the
+	// attack may reach, and no bound on epsilon.
 	Lower      float64 `json:"lower_bound_epsilon"`
-	Upper      float64 `json:"upper_bound_epsilon,omitempty"` // 0: none
+	Upper      float64 `json:"upper_bound_epsilon,omitempty"`
 	Delta      string  `json:"delta"`
 	Confidence float64 `json:"confidence"` // of each bound
 	Trials     uint64  `json:"trials"`
@@ -150,4 +152,6 @@ type Canary struct {
 	By         string  `json:"by"`
 	Date       string  `json:"date"`
 	How        string  `json:"how"` // what was measured, and by what: by does not vouch for more
+	// HowMeans says that How is of no cluster's noise, if it is not.
+	HowMeans string `json:"how_means,omitempty"`
 }

@@ -229,8 +229,12 @@ func (p *page) canary(c *Canary) {
 	if c.Misclaimed() {
 		verdict += fmt.Sprintf(" THAT IS ANOTHER CLAIM than the ledger's, by which an attempt at every round costs %.4g.", c.Charged)
 	}
-	p.text(fmt.Sprintf("By %s, dated %s, whose word this is. What was measured: %s. Epsilon is %s at delta %s, with confidence %g %% in %d trials, where %.4g is claimed. %s",
-		c.By, c.Date, c.How, c.Interval(), c.Delta, c.Confidence*100, c.Trials, c.Claimed, verdict))
+	how := c.How
+	if c.HowMeans != "" {
+		how += ", " + c.HowMeans
+	}
+	p.text(fmt.Sprintf("By %s, dated %s, whose word this is. What was measured: %s. Epsilon is %s. That is at delta %s, with confidence %g %% in %d trials, where %.4g is claimed. %s",
+		c.By, c.Date, how, c.Found(func(x float64) string { return fmt.Sprintf("%.4g", x) }), c.Delta, c.Confidence*100, c.Trials, c.Claimed, verdict))
 }
 
 func privacyCells(p Privacy) []string {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/ledger"
@@ -30,12 +31,28 @@ func deltaMeans(s *ledger.Specification) string {
 	return text
 }
 
-// Interval says between which bounds epsilon was measured.
-func (c *Canary) Interval() string {
-	if c.Upper == 0 {
-		return fmt.Sprintf("at least %.4g", c.Lower)
+// Found says how much epsilon is at the least, and on what condition, with numbers as
+// write has them. No attack bounds it from above: Upper is how far this one reaches.
+func (c *Canary) Found(write func(float64) string) string {
+	text := "at least " + write(c.Lower) + ", if the noise is Gaussian"
+	if c.Passed {
+		text += " (the tests of its shape found nothing against that)"
 	}
-	return fmt.Sprintf("at least %.4g and at most %.4g", c.Lower, c.Upper)
+	if c.Upper > 0 {
+		text += "; the attack reaches at most " + write(c.Upper)
+	}
+	return text
+}
+
+// inCluster is in the How of each measurement of a cluster's own test jobs.
+const inCluster = " of the cluster "
+
+// howMeans says what a measurement is not of, empty if it is of a cluster.
+func howMeans(how string) string {
+	if strings.Contains(how, inCluster) {
+		return ""
+	}
+	return "in the auditor's own program, with this specification: not this cluster's noise"
 }
 
 // Misclaimed reports whether a measurement is of another claim than the ledger's: by more

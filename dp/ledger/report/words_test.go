@@ -84,6 +84,28 @@ func TestMeasuredAboveTheClaim(t *testing.T) {
 	}
 }
 
+// An attack bounds epsilon from below, and that if the noise is Gaussian. What was measured
+// in the auditor's own program is no word on a cluster.
+func TestMeasurementIsWhatItIs(t *testing.T) {
+	const own = "in the auditor's own program, with this specification: not this cluster's noise."
+	for how, cluster := range map[string]bool{
+		"in process: undertone v1": false, "": false,
+		"jobs canary-1 to canary-9 of the cluster films, its servers' noise": true,
+	} {
+		j := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, repeat(5, 20)...)
+		j.Canaries = []ledger.CanaryMeasured{{Job: "made", By: "auditor/ada", How: how,
+			Claimed: 4_306_000, Lower: 4_000_000, Upper: 4_500_000, Delta: "1e-06", Confidence: 950_000, Trials: 1000, Passed: true}}
+		text := textOf(t, historyOf(j))
+		if !strings.Contains(text, "Epsilon is at least 4, if the noise is Gaussian (the tests of its shape found nothing against that); the attack reaches at most 4.5.") || strings.Contains(text, own) == cluster {
+			t.Errorf("%s: %s", how, text)
+		}
+		j.Canaries[0].Passed = false
+		if text := textOf(t, historyOf(j)); strings.Contains(text, "found nothing against") || !strings.Contains(text, "at least 4, if the noise is Gaussian; the attack reaches at most 4.5.") {
+			t.Error(text)
+		}
+	}
+}
+
 // What is older than the ledger has the time at which that began.
 func TestCarriedOver(t *testing.T) {
 	old, young := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5, 5), jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5)

@@ -53,6 +53,9 @@ func (a *account) Headline() string {
 	return s + "."
 }
 
+// DeltaText compares δ with 1/n.
+func (a *account) DeltaText() string { return a.CompareDelta(significant) }
+
 // RoundsText says how far the job is.
 func (a *account) RoundsText() string {
 	return fmt.Sprintf("%s of %s released", whole(a.Released), count(a.Job.Rounds, "round", "rounds"))

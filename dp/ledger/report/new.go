@@ -110,7 +110,7 @@ func newJob(j *ledger.Job, before int64, price *pricing) Job {
 		Unit:      unit,
 		Adjacency: s.Adjacency.String(), AdjacencyMeans: adjacencyMeans(s.Adjacency),
 		Trust: trust(j),
-		Delta: s.Delta, Population: s.RoundSize, DeltaTimesN: s.Delta * float64(s.RoundSize), DeltaMeans: deltaMeans(s),
+		Delta: s.Delta, Population: population(j), DeltaTimesN: s.Delta * float64(population(j)),
 		Cap: price.of(s.Budget), Spent: price.of(j.Spent), Left: price.of(s.Budget - j.Spent),
 		Rounds: len(s.Releases), Released: j.Released,
 		Parameters: parameters(j, price),
@@ -127,6 +127,7 @@ func newJob(j *ledger.Job, before int64, price *pricing) Job {
 		job.Attempts = append(job.Attempts, newAttempt(j, a, before, price, spent))
 	}
 	job.FailedSpent = price.of(failed)
+	job.DeltaMeans = job.CompareDelta(few)
 	job.Canaries = len(j.Canaries)
 	for i := range slices.Backward(j.Canaries) {
 		c := &j.Canaries[i]

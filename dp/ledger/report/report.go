@@ -50,8 +50,9 @@ type Job struct {
 	Trust          Trust  `json:"trust"`
 
 	Delta float64 `json:"delta"`
-	// Population is n, the users of a full round: the job has at least n users once one is
-	// full, so that delta times the job's users is DeltaTimesN or more. DeltaMeans says so.
+	// Population is n, the most users in a release on record, and n_min before any: the job
+	// has n users or more, so that delta times them is DeltaTimesN or more. DeltaMeans says
+	// so.
 	Population  int     `json:"population"`
 	DeltaTimesN float64 `json:"delta_times_n"`
 	DeltaMeans  string  `json:"delta_means"`

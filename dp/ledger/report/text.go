@@ -117,7 +117,7 @@ func (p *page) job(j *Job) error {
 		}
 		row("unit", j.Unit)
 		row("adjacency", j.Adjacency+": "+j.AdjacencyMeans)
-		row("delta", fmt.Sprintf("%g, %s", j.Delta, j.DeltaMeans))
+		row("delta", fmt.Sprintf("%g, %s", j.Delta, j.CompareDelta(few)))
 		row("rounds", fmt.Sprintf("%d of %d released; attempts charged: %d, failed: %d", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
 	})
 	p.section("Budget")
@@ -247,6 +247,9 @@ func privacyCells(p Privacy) []string {
 
 // figure is a number to five digits.
 func figure(x float64) string { return fmt.Sprintf("%.5g", x) }
+
+// few is a number to three digits.
+func few(x float64) string { return fmt.Sprintf("%.3g", x) }
 
 // shorten keeps a digest from filling the line.
 func shorten(s string) string {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/ledger"
+	"github.com/undertone-fl/undertone/dp/ledger/report"
 )
 
 func textOf(t *testing.T, h *ledger.History) string {
@@ -103,6 +104,58 @@ func TestMeasurementIsWhatItIs(t *testing.T) {
 		if text := textOf(t, historyOf(j)); strings.Contains(text, "found nothing against") || !strings.Contains(text, "at least 4, if the noise is Gaussian; the attack reaches at most 4.5.") {
 			t.Error(text)
 		}
+	}
+}
+
+// Parameters that differ within a kind of release are all there, and nothing is said to
+// be computed, or the least, that is not.
+func TestParametersOfEveryRound(t *testing.T) {
+	j := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5, 5, 7, 5, 5)
+	j.Specification.Method = "another"
+	j.Specification.Releases[1].Sigma *= 2
+	j.Specification.Releases[4].Length = 301
+	got := make(map[string]report.Parameter)
+	for _, p := range reportOf(t, historyOf(j), nil).Jobs[0].Parameters {
+		if got[p.Name] != (report.Parameter{}) {
+			t.Errorf("%s is there twice", p.Name)
+		}
+		got[p.Name] = p
+	}
+	const least, more = "said by the operator: the least that the charge pays for, by 100 contributions together", "said by the operator: more than the least that the charge pays for, by 100 contributions together"
+	for _, want := range []report.Parameter{
+		{Name: "length of update (rounds 1-4)", Value: "300", How: "said by the operator"},
+		{Name: "length of update (round 5)", Value: "301", How: "said by the operator"},
+		{Name: "clip of update", Value: "1", How: "said by the operator"},
+		{Name: "noise of update (rounds 1, 4-5)", Value: "5", How: least},
+		{Name: "noise of update (round 2)", Value: "10", How: more},
+		{Name: "noise of update (round 3)", Value: "7", How: least},
+	} {
+		if got[want.Name] != want {
+			t.Errorf("%+v, want %+v", got[want.Name], want)
+		}
+		delete(got, want.Name)
+	}
+	for name := range got {
+		if strings.HasPrefix(name, "noise") || strings.HasPrefix(name, "length") || strings.HasPrefix(name, "clip") {
+			t.Errorf("%+v", got[name])
+		}
+	}
+}
+
+// n is of who took part, not of how many there was room for.
+func TestDeltaIsHeldAgainstWhoTookPart(t *testing.T) {
+	j := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5, 5)
+	j.Specification.RoundSize, j.Attempts[1].Members = 1000, 120
+	if text := textOf(t, historyOf(j)); !strings.Contains(text, "1e-06, at least 0.00012 times 1/n: n = 120, the most users in a release on record") {
+		t.Error(text)
+	}
+	j.Released, j.Attempts, j.Spent = 0, nil, 0
+	if text := textOf(t, historyOf(j)); !strings.Contains(text, "1e-06, at least 0.0001 times 1/n: n = 100, n_min, as nothing is released yet") {
+		t.Error(text)
+	}
+	j.Specification.Delta = 0.01
+	if text := textOf(t, historyOf(j)); !strings.Contains(text, "0.01, at least 1 times 1/n: n = 100, n_min, as nothing is released yet, and the whole contribution of one of them may be published") {
+		t.Error(text)
 	}
 }
 

@@ -18,8 +18,11 @@ import (
 // Version of the report's format, and of Export's.
 const Version = 1
 
-// VerifyCommand verifies a bundle that `undertone audit fetch` has written.
-const VerifyCommand = "undertone audit verify ledger.zip --key ledger.pub"
+// VerifyCommand verifies the bundle that FetchCommand writes.
+const (
+	FetchCommand  = "undertone audit fetch"
+	VerifyCommand = "undertone audit verify ledger.zip --key ledger.pub"
+)
 
 // New computes the report of a verified history and of its signed checkpoint.
 func New(h *ledger.History, checkpoint []byte) (*Report, error) {
@@ -28,8 +31,8 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 		Ledger: Ledger{
 			Origin: h.Checkpoint.Origin, Records: h.Checkpoint.Size, Root: h.Checkpoint.Root.String(),
 			Checkpoint: string(checkpoint), Key: h.Key, Rotations: h.Rotations,
-			Began: date(h.Began), Last: date(h.Last), Restored: h.Restored,
-			Command: VerifyCommand,
+			Began: date(h.Began), Last: date(h.Last), Carried: h.Before, Restored: h.Restored,
+			Fetch: FetchCommand, Command: VerifyCommand,
 		},
 		Jobs: newJobs(h),
 	}
@@ -38,6 +41,7 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 		together.add(j)
 	}
 	r.Together = together.together()
+	r.Together.Jobs = len(h.Jobs)
 	r.NotCovered = notCovered(h)
 	return r, nil
 }
@@ -155,6 +159,8 @@ func status(j *ledger.Job) string {
 	case j.Released < len(s.Releases) && s.Budget-j.Spent < s.Releases[j.Released].Charge &&
 		(last < 0 || j.Attempts[last].Status != ledger.StatusOpen):
 		return "exhausted"
+	case last < 0:
+		return "created"
 	}
 	return "open"
 }
@@ -201,8 +207,13 @@ func charged(s *ledger.Specification, delta float64) float64 {
 	return accounting.GaussianEpsilon(mu(rho), delta)
 }
 
+// date is a time, empty for one beyond those of RFC 3339, with years of four digits.
 func date(milliseconds int64) string {
-	return time.UnixMilli(milliseconds).UTC().Format(time.RFC3339)
+	t := time.UnixMilli(milliseconds).UTC()
+	if t.Year() < 0 || t.Year() > 9999 {
+		return ""
+	}
+	return t.Format(time.RFC3339)
 }
 
 // clip is a contribution's largest norm, in the method's units.

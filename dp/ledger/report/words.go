@@ -81,6 +81,37 @@ func (c *Canary) Misclaimed() bool { return math.Abs(c.Claimed-c.Charged) > 0.01
 // can be put on record, and is never hidden by a better one.
 func (c *Canary) Contradicts() bool { return c.Lower > c.Claimed }
 
+// CarriedMeans says what there is of before the ledger began, empty for nothing.
+func (l *Ledger) CarriedMeans() string {
+	switch l.Carried {
+	case 0:
+		return ""
+	case 1:
+		return "1 record is from before the ledger began: its time, and what came before what, are the operator's word"
+	}
+	return fmt.Sprintf("%d records are from before the ledger began: their times and their order are the operator's word", l.Carried)
+}
+
+// Others says what all jobs cost that the report is not of, with numbers as write has them;
+// empty if there are none.
+func (r *Report) Others(write func(float64) string) string {
+	t := &r.Together
+	if t.Jobs <= len(r.Jobs) {
+		return ""
+	}
+	return fmt.Sprintf("Of one who took part in all %d jobs of this ledger: epsilon together %s (%s under replace-one), under zero-out, at delta %s",
+		t.Jobs, write(t.Epsilon), write(t.ReplaceOne), write(t.Delta))
+}
+
+// UnderWay reports whether an attempt is open.
+func (j *Job) UnderWay() bool {
+	n := len(j.Attempts)
+	return n > 0 && j.Attempts[n-1].Status == string(ledger.StatusOpen)
+}
+
+// Over reports whether nothing more can be spent on a job.
+func (j *Job) Over() bool { return j.Status == "finished" || j.Status == "closed" }
+
 // AheadMeans is the warning that goes with Ahead, empty without.
 func (l *Ledger) AheadMeans() string {
 	switch l.Ahead {

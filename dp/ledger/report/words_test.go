@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ func TestStatus(t *testing.T) {
 		{"open", func(j *ledger.Job) {
 			j.Released, j.Attempts, j.Spent = 1, j.Attempts[:1], j.Attempts[0].Charge
 		}},
+		{"created", func(j *ledger.Job) { j.Released, j.Attempts, j.Spent = 0, nil, 0 }},
 		{"finished", func(j *ledger.Job) { j.Closed = true }},
 		{"closed", func(j *ledger.Job) { j.Closed, j.Released, j.Attempts = true, 1, j.Attempts[:1] }},
 		// All is spent, and the second round has failed; until it has, nobody knows.
@@ -159,6 +161,70 @@ func TestDeltaIsHeldAgainstWhoTookPart(t *testing.T) {
 	}
 }
 
+// A report of some jobs says what all of them cost together.
+func TestOtherJobsAreCounted(t *testing.T) {
+	r := reportOf(t, historyOf(jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5), jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5)), nil)
+	const others = "Of one who took part in all 2 jobs of this ledger: epsilon together 1.212 (2.5823 under replace-one), under zero-out, at delta 1e-06."
+	for jobs := 2; jobs > 0; jobs-- {
+		r.Jobs = r.Jobs[:jobs]
+		var b bytes.Buffer
+		if err := r.WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(strings.Fields(b.String()), " "); strings.Contains(text, others) != (jobs == 1) {
+			t.Errorf("of %d: %s", jobs, text)
+		}
+	}
+}
+
+// Of what is left of a job that is over nothing can be spent, and under replace-one there
+// is one epsilon.
+func TestBudgetInWords(t *testing.T) {
+	j := jobWith(ledger.TrustCentral, dp.ReplaceOne, 100, 5, 5)
+	j.Released, j.Attempts[1].Status = 1, ledger.StatusOpen
+	open := textOf(t, historyOf(j))
+	j.Closed, j.Attempts[1].Status = true, ledger.StatusFailed
+	closed := textOf(t, historyOf(j))
+	if strings.Contains(open, "never to be spent") || !strings.Contains(closed, "left, never to be spent 0") {
+		t.Error(closed)
+	}
+	if strings.Contains(closed, "mu epsilon replace-one") || !strings.Contains(closed, "mu epsilon promised") {
+		t.Error(closed)
+	}
+	if !strings.Contains(open, "failed: 0, under way: 1 ") || strings.Contains(closed, "under way") {
+		t.Error(open)
+	}
+}
+
+// Times that RFC 3339 has no form for are left out, and nothing fails.
+func TestTimesBeyondTheCalendar(t *testing.T) {
+	j := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5)
+	j.Canaries = []ledger.CanaryMeasured{{Job: "made", By: "auditor/ada", How: "noise", Claimed: 1, Lower: 1, Delta: "1e-06", Confidence: 950_000, Trials: 1}}
+	h := historyOf(j)
+	for _, far := range []int64{math.MaxInt64, math.MinInt64, 253_402_300_800_000} {
+		for _, at := range []*int64{&h.Began, &h.Last, &j.Created, &j.Attempts[0].Opened, &j.Attempts[0].Ended, &j.Canaries[0].Measured} {
+			*at = far
+		}
+		r := reportOf(t, h, nil)
+		var b bytes.Buffer
+		if err := r.WriteJSON(&b); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"began", "last", "created", "opened", "ended", "date"} {
+			if strings.Contains(b.String(), `"`+name+`"`) {
+				t.Errorf("%d: JSON has %s", far, name)
+			}
+		}
+		if text := textOf(t, h); !strings.Contains(text, "recorded at (a time beyond the year 9999)") {
+			t.Error(text)
+		}
+	}
+	h.Last = 253_402_300_799_999
+	if got := reportOf(t, h, nil).Ledger.Last; got != "9999-12-31T23:59:59Z" {
+		t.Error(got)
+	}
+}
+
 // What is older than the ledger has the time at which that began.
 func TestCarriedOver(t *testing.T) {
 	old, young := jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5, 5), jobWith(ledger.TrustCentral, dp.ZeroOut, 100, 5)
@@ -169,7 +235,11 @@ func TestCarriedOver(t *testing.T) {
 	if !r.Jobs[0].Carried || !r.Jobs[0].Attempts[0].Carried || r.Jobs[0].Attempts[1].Carried || r.Jobs[1].Carried || r.Jobs[1].Attempts[0].Carried {
 		t.Errorf("%+v", r.Jobs)
 	}
-	if text := textOf(t, h); strings.Count(text, "carried over, recorded at") != 2 {
+	if text := textOf(t, h); strings.Count(text, "carried over, recorded at") != 2 ||
+		!strings.Contains(text, "carried over 3 records are from before the ledger began: their times and their order are the operator's word") {
+		t.Error(text)
+	}
+	if text := textOf(t, historyOf(young)); strings.Contains(text, "carried over") {
 		t.Error(text)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"strconv"
 
+	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 )
 
@@ -50,8 +51,14 @@ func (a *account) Headline() string {
 	if a.FailedAttempts > 0 {
 		s += " and " + count(a.FailedAttempts, "failed attempt", "failed attempts")
 	}
+	if a.UnderWay() {
+		s += " and 1 attempt under way"
+	}
 	return s + "."
 }
+
+// DeltaText compares δ with 1/n.
+func (a *account) DeltaText() string { return a.CompareDelta(significant) }
 
 // RoundsText says how far the job is.
 func (a *account) RoundsText() string {
@@ -101,11 +108,7 @@ func (m measurement) Found() string {
 	if d, err := strconv.ParseFloat(delta, 64); err == nil {
 		delta = significant(d)
 	}
-	bounds := "at least " + significant(m.Lower)
-	if m.Upper > 0 {
-		bounds += " and at most " + significant(m.Upper)
-	}
-	return fmt.Sprintf("ε is %s at δ = %s, with %g %% confidence, from %s. %s", bounds, delta, 100*m.Confidence, count(m.Trials, "trial", "trials"), verdict)
+	return fmt.Sprintf("ε is %s. That is at δ = %s, with %g %% confidence, from %s. %s", m.Canary.Found(significant), delta, 100*m.Confidence, count(m.Trials, "trial", "trials"), verdict)
 }
 
 // Claim is what the measurement was held against.
@@ -119,7 +122,7 @@ func (m measurement) Claim() string {
 func jobsTable(r *report.Report, link func(job string) string) *table {
 	t := &table{
 		name: "jobs", Caption: "Jobs", Empty: "There are no jobs yet.",
-		Note: "ε is at each job's own δ, under its adjacency. Attempts that failed are spent all the same. ε does not add up: what is left buys the ε beside it only to somebody who had spent nothing.",
+		Note: "ε is at each job's own δ, under its adjacency. Attempts that failed are spent all the same. ε does not add up: what is left buys the ε beside it only to somebody who had spent nothing, and of jobs that are closed or finished nothing is spent any more.",
 		columns: []column{
 			{key: "job", Head: "Job"}, {key: "status", Head: "Status"}, {key: "released", Head: "Released", Numeric: true}, {key: "rounds", Head: "of rounds", Numeric: true},
 			{key: "epsilon_spent", Head: "ε spent", Numeric: true}, {key: "epsilon_left", Head: "ε left", Numeric: true}, {key: "epsilon_cap", Head: "ε cap", Numeric: true},
@@ -139,17 +142,21 @@ func privacyTable(j *report.Job) *table {
 		name: "privacy", Caption: "The budget in every unit",
 		Note: "ρ of zCDP adds up, and is what is enforced. The ε, exact for Gaussian noise, do not add up: what is left buys the ε beside it only to somebody who had spent nothing.",
 		columns: []column{
-			{key: "amount", Head: "Amount"}, {key: "epsilon", Head: "ε, " + j.Adjacency, Numeric: true}, {key: "replace_one_epsilon", Head: "ε, replace-one", Numeric: true},
+			{key: "amount", Head: "Amount"}, {key: "epsilon", Head: "ε, " + j.Adjacency, Numeric: true}, {key: "replace_one_epsilon", Head: "ε, replace-one", Numeric: true, inFiles: j.Adjacency == dp.ReplaceOne.String()},
 			{key: "rho", Head: "ρ", Numeric: true}, {key: "mu", Head: "μ", Numeric: true}, {key: "nano_rho", Head: "nano-ρ", Numeric: true},
 		},
 	}
-	row := func(what string, p report.Privacy) {
-		t.add(text(what), number(p.Epsilon), number(p.ReplaceOne), number(p.Rho), mu(p), integer(p.NanoRho))
+	row := func(what cell, p report.Privacy) {
+		t.add(what, number(p.Epsilon), number(p.ReplaceOne), number(p.Rho), mu(p), integer(p.NanoRho))
 	}
-	row("cap", j.Cap)
-	row("spent", j.Spent)
-	row("left", j.Left)
-	row("spent on failed attempts", j.FailedSpent)
+	left := text("left")
+	if j.Over() {
+		left.text = "left, never to be spent"
+	}
+	row(text("cap"), j.Cap)
+	row(text("spent"), j.Spent)
+	row(left, j.Left)
+	row(text("spent on failed attempts"), j.FailedSpent)
 	return t
 }
 

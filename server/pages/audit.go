@@ -21,6 +21,7 @@ type auditBody struct {
 	Job      string // the only one whose account this is; empty: of all
 	Accounts []drawnLater
 	Jobs     *shown
+	Others   string // what jobs cost that are on no account here, with those that are; empty: there are none
 	Lag      string // why this node may not have all of the ledger; empty: it has
 }
 
@@ -75,7 +76,7 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		path := "/audit/" + job
 		return &page{
 			Name: "audit", Title: "Privacy account of " + job, Path: path, Tables: made.tables(),
-			Body: auditBody{Report: a.Report, Job: job, Lag: p.lag(), Accounts: []drawnLater{ready(made.show(path, r.URL.Query()))}},
+			Body: auditBody{Report: a.Report, Job: job, Others: (&report.Report{Jobs: []report.Job{*made.Job}, Together: a.Together}).Others(significant), Lag: p.lag(), Accounts: []drawnLater{ready(made.show(path, r.URL.Query()))}},
 		}, nil
 	}
 	all := len(a.Jobs) <= mostAccounts
@@ -121,7 +122,11 @@ const reportMark = `<meta name="generator" content="undertone audit report">`
 // else. An accountant that cannot count a job's cost fails it before anything is written.
 func WriteReport(w io.Writer, r *report.Report) error {
 	jobs := jobsTable(r, func(job string) string { return "#job." + job })
-	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, 2, "", nil)}
+	title := "Privacy account"
+	if len(r.Jobs) == 1 {
+		title += " of " + r.Jobs[0].Name
+	}
+	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, 2, "", nil), Others: r.Others(significant)}
 	for i := range r.Jobs {
 		j := &r.Jobs[i]
 		if _, err := j.Accountants.All(); err != nil {
@@ -136,7 +141,7 @@ func WriteReport(w io.Writer, r *report.Report) error {
 		})
 	}
 	b := bufio.NewWriterSize(w, 64<<10)
-	if err := templates.ExecuteTemplate(b, "audit.tmpl", view{Title: "Privacy account", Style: style, Body: body}); err != nil {
+	if err := templates.ExecuteTemplate(b, "audit.tmpl", view{Title: title, Style: style, Body: body}); err != nil {
 		return err
 	}
 	return b.Flush()

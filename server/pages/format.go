@@ -89,8 +89,11 @@ func span(d time.Duration) string {
 	return group(strconv.Itoa(int(d.Hours()))) + " h " + strconv.Itoa(int(d.Minutes())%60) + " min"
 }
 
-// moment writes an RFC 3339 time to the minute, in UTC.
+// moment writes an RFC 3339 time to the minute, in UTC. Empty is one that has no such form.
 func moment(rfc3339 string) string {
+	if rfc3339 == "" {
+		return "(a time beyond the year 9999)"
+	}
 	t, err := time.Parse(time.RFC3339, rfc3339)
 	if err != nil {
 		return rfc3339

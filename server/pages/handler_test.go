@@ -26,7 +26,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/undertone-fl/undertone/aggregation"
+	"github.com/undertone-fl/undertone/aggregation/jobs"
+	"github.com/undertone-fl/undertone/aggregation/lowrank"
 	"github.com/undertone-fl/undertone/aggregation/rounds"
+	"github.com/undertone-fl/undertone/dp"
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/dp/ledger/report"
 	"github.com/undertone-fl/undertone/proto/identity"
@@ -951,5 +954,102 @@ func TestFormulasInCSV(t *testing.T) {
 	}
 	if _, body := n.get(t, c, "/audit/job/releases.json"); !strings.Contains(body, `"why": "-1"`) {
 		t.Error("JSON is not what was said")
+	}
+}
+
+// text is a page's, in one line.
+func (n *node) text(t *testing.T, path string) string {
+	t.Helper()
+	_, body := n.get(t, n.browser(t, &carol), path)
+	return strings.Join(strings.Fields(html.UnescapeString(body)), " ")
+}
+
+// says fails unless a page has each of these, as text.
+func (n *node) says(t *testing.T, path string, wanted ...string) {
+	t.Helper()
+	text := n.text(t, path)
+	for _, want := range wanted {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s does not say %q:\n%s", path, want, text)
+		}
+	}
+}
+
+// What pages say in words of a job that has run for a while.
+func TestAccountInWords(t *testing.T) {
+	n := serve(t)
+	n.says(t, "/audit/films",
+		"if the noise is Gaussian (the tests of its shape found nothing against that); the attack reaches at most",
+		"in the auditor's own program, with this specification: not this cluster's noise",
+		"10⁻⁶, at least 0.00119 times 1/n: n = 1192, the most users in a release on record",
+		"on 9 releases and 1 failed attempt and 1 attempt under way.",
+		"Of one who took part in all 2 jobs of this ledger: epsilon together 4.45 (9.97 under replace-one), under zero-out, at delta 10⁻⁶.",
+		`or download <a href="/downloads/ledger.zip">ledger.zip</a>, and verify it with the key that you hold:</p> <pre tabindex="0">undertone audit fetch undertone audit verify ledger.zip --key ledger.pub</pre>`,
+	)
+	n.says(t, "/audit/songs", `<span class="badge is-created">created</span>`, "n = 2, n_min, as nothing is released yet")
+	n.says(t, "/jobs/films", "How good the model is was released with it", "Residual variance:")
+	if body := n.text(t, "/jobs/songs"); strings.Contains(body, "How good") || strings.Contains(body, "Quality by release") {
+		t.Errorf("of songs nothing is released:\n%s", body)
+	}
+
+	var b bytes.Buffer
+	r := n.reportOf(t)
+	r.Jobs = r.Jobs[:1]
+	r.Jobs[0].Created = "" // is what a time beyond RFC 3339's is
+	must(t, pages.WriteReport(&b, r))
+	for _, want := range []string{"<title>Privacy account of films · undertone</title>", "<h1>Privacy account of films</h1>", "all 2 jobs of this ledger", "created (a time beyond the year 9999) UTC"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("a report of one job has no %q", want)
+		}
+	}
+}
+
+// A job under replace-one has one ε, and of what is left of a job that is closed nothing
+// can be spent. Its model of one item a sample has no residual variance.
+func TestBudgetInWords(t *testing.T) {
+	bare := solo.New()
+	bare.BeginLedger(t)
+	terms, p := solo.Terms("done"), solo.Parameters()
+	terms.Adjacency, p.Features, p.Trace = dp.ReplaceOne, lowrank.OneHot, true
+	spec := bare.Create(t, p, terms)
+	for i := range spec.Releases {
+		sum := make([]int64, spec.Releases[i].Length)
+		for k := range sum {
+			sum[k] = int64((k*k+i)%7) << 20
+		}
+		bare.Do(t, rounds.OpenRound{Job: "done", Round: i + 1, Attempt: 1})
+		bare.Do(t, rounds.Collect{Job: "done", Round: i + 1, Attempt: 1, Members: ids(spec.RoundSize), Sum: rounds.BlobOf(aggregation.Pack(nil, sum, spec.Width()))})
+		var state []byte
+		var err error
+		bare.View(func(m *rounds.Machine, _ uint64) {
+			j, _ := m.Job("done")
+			state, err = jobs.Advance(spec, i+1, j.Latest.Bytes, m.Sum("done"), spec.RoundSize)
+		})
+		must(t, err)
+		bare.Do(t, rounds.ReleaseRound{Job: "done", Round: i + 1, Attempt: 1, State: rounds.BlobOf(state)})
+	}
+	n := serveNode(t, bare, solo.SecretKey)
+	n.says(t, "/audit/done", "left, never to be spent")
+	if body := n.text(t, "/audit/done"); strings.Count(body, "ε, replace-one") != 1 {
+		t.Error(body)
+	}
+	n.says(t, "/jobs/done", "How the model changed was released with it")
+	if body := n.text(t, "/jobs/done"); strings.Contains(body, "Residual variance") || strings.Contains(body, "How good") || !strings.Contains(body, "Change") {
+		t.Error(body)
+	}
+	if rows := n.rows(t, n.browser(t, &carol), "/jobs/done/quality"); len(rows) != len(spec.Releases) || rows[0]["residual_variance"] != nil {
+		t.Errorf("%v", rows)
+	}
+	if rows := n.rows(t, n.browser(t, &carol), "/audit/done/privacy"); rows[2]["amount"] != "left" || rows[2]["replace_one_epsilon"] == nil {
+		t.Errorf("%v", rows)
+	}
+}
+
+// A header that is long, and not more than is read, is answered, over HTTP/2 as well.
+func TestLongHeaders(t *testing.T) {
+	n := serve(t)
+	resp, _ := n.ask(t, n.browser(t, &carol), http.MethodGet, "/audit", "X-Long", strings.Repeat("x", 20_000))
+	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 {
+		t.Errorf("%s over %s", resp.Status, resp.Proto)
 	}
 }

@@ -21,6 +21,8 @@ type jobBody struct {
 	Figures []drawn
 	// Quality says what the job tells of how good its model is.
 	Quality string
+	// Measured is whether any release was measured.
+	Measured bool
 	// Account is whether the ledger has one.
 	Account bool
 }
@@ -64,7 +66,7 @@ func (p *Pages) jobPage(r *http.Request) (*page, error) {
 	}
 
 	trace, words := qualityOf(&job)
-	body.Quality = words
+	body.Quality, body.Measured = words, trace.measured()
 	var err error
 	if body.Figures, err = drawAll(append(trace.figures(name), membersByRound(&job))...); err != nil {
 		return nil, err

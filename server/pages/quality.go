@@ -3,6 +3,7 @@ package pages
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"gonum.org/v1/plot/plotter"
 
@@ -38,19 +39,45 @@ func qualityOf(job *rounds.JobView) (t trace, words string) {
 			last.NoiseVariance, last.Change = state.Model.NoiseVariance, state.Change
 		}
 		t.measures = []lowrank.Measure{last}
-		return t, "This job keeps no trace of its quality (undertone job create --trace), and servers keep the latest state alone: how that one is, is below."
+		words = "This job keeps no trace of its quality (undertone job create --trace), and servers keep the latest state alone"
+		if t.measured() {
+			words += ": how that one is, is below"
+		}
+		return t, words + "."
 	}
-	return t, "How good the model is was released with it, from figures that are noised and paid for: to show it costs nothing more."
+	const free = " was released with it, from figures that are noised and paid for: to show it costs nothing more."
+	switch {
+	case t.has(residual):
+		return t, "How good the model is" + free
+	case t.measured():
+		return t, "How the model changed" + free
+	}
+	return t, "No figure of how good the model is was released yet."
 }
+
+// What may be measured of a release; zero is that it was not.
+func residual(m lowrank.Measure) float64 { return m.NoiseVariance }
+func scale(m lowrank.Measure) float64    { return m.Scale }
+func change(m lowrank.Measure) float64   { return m.Change }
+
+// has reports whether some release was measured so, and measured whether any was at all.
+func (t trace) has(of func(lowrank.Measure) float64) bool {
+	return slices.ContainsFunc(t.measures, func(m lowrank.Measure) bool { return of(m) != 0 })
+}
+
+func (t trace) measured() bool { return t.has(residual) || t.has(scale) || t.has(change) }
 
 func (t trace) table() *table {
 	out := &table{
 		name: "quality", Caption: "Quality by release", Empty: "Nothing is released yet.",
-		Note: "Residual variance: of a typical user's responses, after the user's own fit, as a share of the squared response scale. Change: how far the release turned the shared directions and moved the shared mean.",
+		Note: "Change: how far the release turned the shared directions and moved the shared mean.",
 		columns: []column{
 			{key: "release", Head: "Release", Numeric: true}, {key: "kind", Head: "Kind"},
 			{key: "residual_variance", Head: "Residual variance", Numeric: true}, {key: "response_scale", Head: "Response scale", Numeric: true}, {key: "change", Head: "Change", Numeric: true},
 		},
+	}
+	if t.has(residual) {
+		out.Note = "Residual variance: of a typical user's responses, after the user's own fit, as a share of the squared response scale. " + out.Note
 	}
 	known := func(x float64) cell {
 		if x == 0 {
@@ -65,6 +92,7 @@ func (t trace) table() *table {
 		}
 		out.add(integer(m.Step), kind, known(m.NoiseVariance), known(m.Scale), known(m.Change))
 	}
+	out.dropEmpty()
 	return out
 }
 
@@ -84,9 +112,9 @@ func (t trace) figures(job string) []*figure.Figure {
 	return []*figure.Figure{
 		draw("residual", "Residual variance by release", "share of the squared scale",
 			"Of a typical user's responses, what the user's own model leaves unexplained, noise of the responses included. Lower is better.",
-			func(m lowrank.Measure) float64 { return m.NoiseVariance }),
+			residual),
 		draw("change", "Change by release", "change of the shared model",
 			"How far each release turned the shared directions and moved the mean. It levels off where noise is all that is left.",
-			func(m lowrank.Measure) float64 { return m.Change }),
+			change),
 	}
 }

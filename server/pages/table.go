@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -78,6 +79,14 @@ func (c cell) plain() string {
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	default:
 		return fmt.Sprint(v)
+	}
+}
+
+// dropEmpty leaves columns that have no value in any row out of pages.
+func (t *table) dropEmpty() {
+	for i := range t.columns {
+		c := &t.columns[i]
+		c.inFiles = c.inFiles || !slices.ContainsFunc(t.rows, func(row []cell) bool { return row[i].value != nil })
 	}
 }
 

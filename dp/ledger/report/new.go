@@ -18,8 +18,11 @@ import (
 // Version of the report's format, and of Export's.
 const Version = 1
 
-// VerifyCommand verifies a bundle that `undertone audit fetch` has written.
-const VerifyCommand = "undertone audit verify ledger.zip --key ledger.pub"
+// VerifyCommand verifies the bundle that FetchCommand writes.
+const (
+	FetchCommand  = "undertone audit fetch"
+	VerifyCommand = "undertone audit verify ledger.zip --key ledger.pub"
+)
 
 // New computes the report of a verified history and of its signed checkpoint.
 func New(h *ledger.History, checkpoint []byte) (*Report, error) {
@@ -28,8 +31,8 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 		Ledger: Ledger{
 			Origin: h.Checkpoint.Origin, Records: h.Checkpoint.Size, Root: h.Checkpoint.Root.String(),
 			Checkpoint: string(checkpoint), Key: h.Key, Rotations: h.Rotations,
-			Began: date(h.Began), Last: date(h.Last), Restored: h.Restored,
-			Command: VerifyCommand,
+			Began: date(h.Began), Last: date(h.Last), Carried: h.Before, Restored: h.Restored,
+			Fetch: FetchCommand, Command: VerifyCommand,
 		},
 		Jobs: newJobs(h),
 	}
@@ -38,6 +41,7 @@ func New(h *ledger.History, checkpoint []byte) (*Report, error) {
 		together.add(j)
 	}
 	r.Together = together.together()
+	r.Together.Jobs = len(h.Jobs)
 	r.NotCovered = notCovered(h)
 	return r, nil
 }
@@ -110,7 +114,7 @@ func newJob(j *ledger.Job, before int64, price *pricing) Job {
 		Unit:      unit,
 		Adjacency: s.Adjacency.String(), AdjacencyMeans: adjacencyMeans(s.Adjacency),
 		Trust: trust(j),
-		Delta: s.Delta, Population: s.RoundSize, DeltaTimesN: s.Delta * float64(s.RoundSize), DeltaMeans: deltaMeans(s),
+		Delta: s.Delta, Population: population(j), DeltaTimesN: s.Delta * float64(population(j)),
 		Cap: price.of(s.Budget), Spent: price.of(j.Spent), Left: price.of(s.Budget - j.Spent),
 		Rounds: len(s.Releases), Released: j.Released,
 		Parameters: parameters(j, price),
@@ -127,6 +131,7 @@ func newJob(j *ledger.Job, before int64, price *pricing) Job {
 		job.Attempts = append(job.Attempts, newAttempt(j, a, before, price, spent))
 	}
 	job.FailedSpent = price.of(failed)
+	job.DeltaMeans = job.CompareDelta(few)
 	job.Canaries = len(j.Canaries)
 	for i := range slices.Backward(j.Canaries) {
 		c := &j.Canaries[i]
@@ -154,6 +159,8 @@ func status(j *ledger.Job) string {
 	case j.Released < len(s.Releases) && s.Budget-j.Spent < s.Releases[j.Released].Charge &&
 		(last < 0 || j.Attempts[last].Status != ledger.StatusOpen):
 		return "exhausted"
+	case last < 0:
+		return "created"
 	}
 	return "open"
 }
@@ -187,7 +194,7 @@ func newCanary(s *ledger.Specification, c *ledger.CanaryMeasured) *Canary {
 		Charged: charged(s, delta),
 		Claimed: float64(c.Claimed) / 1e6, Lower: float64(c.Lower) / 1e6, Upper: float64(c.Upper) / 1e6,
 		Delta: c.Delta, Confidence: float64(c.Confidence) / 1e6,
-		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured), How: c.How,
+		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured), How: c.How, HowMeans: howMeans(c.How),
 	}
 }
 
@@ -200,8 +207,13 @@ func charged(s *ledger.Specification, delta float64) float64 {
 	return accounting.GaussianEpsilon(mu(rho), delta)
 }
 
+// date is a time, empty for one beyond those of RFC 3339, with years of four digits.
 func date(milliseconds int64) string {
-	return time.UnixMilli(milliseconds).UTC().Format(time.RFC3339)
+	t := time.UnixMilli(milliseconds).UTC()
+	if t.Year() < 0 || t.Year() > 9999 {
+		return ""
+	}
+	return t.Format(time.RFC3339)
 }
 
 // clip is a contribution's largest norm, in the method's units.

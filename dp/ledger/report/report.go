@@ -9,7 +9,8 @@ type Report struct {
 	Version int    `json:"version"`
 	Ledger  Ledger `json:"ledger"`
 	Jobs    []Job  `json:"jobs"`
-	// Together is what all jobs cost a user who took part in every attempt of them.
+	// Together is what all jobs of the ledger, also those that are not among Jobs, cost a
+	// user who took part in every attempt of them.
 	Together Together `json:"together"`
 	// NotCovered is what no ledger can show: malicious clients, timing, users with several
 	// accounts, ...
@@ -26,21 +27,24 @@ type Ledger struct {
 	Rotations  int    `json:"key_rotations"`
 	Began      string `json:"began,omitempty"` // RFC 3339, UTC
 	Last       string `json:"last,omitempty"`
+	// Carried is how many records are of what there was before the ledger began.
+	Carried int64 `json:"carried_over,omitempty"`
 	// Ahead is how many records, the last ones, are dated after the time at which the
 	// report was made, by more than clocks differ: some server's is wrong, and their times
 	// say nothing but the order.
 	Ahead int `json:"dated_ahead,omitempty"`
 	// Restored are the indices of records at which the cluster went on from a backup.
 	Restored []int64 `json:"restored,omitempty"`
-	Command  string  `json:"verify_command"` // that verifies it
+	Fetch    string  `json:"fetch_command"`  // that fetches it
+	Command  string  `json:"verify_command"` // that verifies it then
 }
 
 // Job is one job's account.
 type Job struct {
 	Name    string `json:"job"`
 	Method  string `json:"method"`
-	Status  string `json:"status"` // open, exhausted, finished, closed
-	Created string `json:"created"`
+	Status  string `json:"status"` // created, open, exhausted, finished, closed
+	Created string `json:"created,omitempty"`
 	// Carried says that the job is older than the ledger: Created is when the ledger began.
 	Carried bool `json:"carried_over,omitempty"`
 
@@ -50,8 +54,9 @@ type Job struct {
 	Trust          Trust  `json:"trust"`
 
 	Delta float64 `json:"delta"`
-	// Population is n, the users of a full round: the job has at least n users once one is
-	// full, so that delta times the job's users is DeltaTimesN or more. DeltaMeans says so.
+	// Population is n, the most users in a release on record, and n_min before any: the job
+	// has n users or more, so that delta times them is DeltaTimesN or more. DeltaMeans says
+	// so.
 	Population  int     `json:"population"`
 	DeltaTimesN float64 `json:"delta_times_n"`
 	DeltaMeans  string  `json:"delta_means"`
@@ -78,6 +83,7 @@ type Job struct {
 // Together is the cost of all jobs, whose rho add up: under zero-out, whatever theirs is.
 // It goes up to 2^64-1 nano-rho, and from there on means that much or more.
 type Together struct {
+	Jobs  int     `json:"jobs"`  // of the ledger
 	Delta float64 `json:"delta"` // the least of the jobs'; 0 where there are none
 	Privacy
 }
@@ -116,7 +122,7 @@ type Attempt struct {
 	Status     string  `json:"status"`
 	Why        string  `json:"why,omitempty"`
 	State      string  `json:"state,omitempty"` // hex
-	Opened     string  `json:"opened"`
+	Opened     string  `json:"opened,omitempty"`
 	Ended      string  `json:"ended,omitempty"`
 	// Carried says that the attempt is older than the ledger: Opened and Ended are when the
 	// ledger began.
@@ -139,15 +145,19 @@ type Accountant struct {
 
 // Canary is a measurement on record.
 type Canary struct {
-	Claimed    float64 `json:"claimed_epsilon"`
-	Charged    float64 `json:"charged_epsilon"` // by the ledger, for an attempt at every round, at Delta
+	Claimed float64 `json:"claimed_epsilon"`
+	Charged float64 `json:"charged_epsilon"` // by the ledger, for an attempt at every round, at Delta
+	// Lower is a bound if the noise is Gaussian. Upper, 0 if there is none, is what the
+	// attack may reach, and no bound on epsilon.
 	Lower      float64 `json:"lower_bound_epsilon"`
-	Upper      float64 `json:"upper_bound_epsilon,omitempty"` // 0: none
+	Upper      float64 `json:"upper_bound_epsilon,omitempty"`
 	Delta      string  `json:"delta"`
 	Confidence float64 `json:"confidence"` // of each bound
 	Trials     uint64  `json:"trials"`
 	Passed     bool    `json:"passed"`
 	By         string  `json:"by"`
-	Date       string  `json:"date"`
+	Date       string  `json:"date,omitempty"`
 	How        string  `json:"how"` // what was measured, and by what: by does not vouch for more
+	// HowMeans says that How is of no cluster's noise, if it is not.
+	HowMeans string `json:"how_means,omitempty"`
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/undertone-fl/undertone/dp"
 )
 
 // width of running text, in characters.
@@ -23,7 +25,10 @@ func (r *Report) WriteText(w io.Writer) error {
 			return err
 		}
 	}
-	if len(r.Jobs) > 1 {
+	if others := r.Others(figure); others != "" {
+		p.heading("All jobs together")
+		p.text(others + ".")
+	} else if len(r.Jobs) > 1 {
 		p.heading("All jobs together")
 		p.table(func(row func(cells ...string)) {
 			row("", "rho", "mu", "epsilon", "replace-one")
@@ -80,7 +85,10 @@ func (p *page) ledger(l *Ledger) {
 	title := "Ledger of " + l.Origin
 	fmt.Fprintf(p.w, "%s\n%s\n", title, strings.Repeat("=", len(title)))
 	p.table(func(row func(cells ...string)) {
-		row("records", fmt.Sprintf("%d, from %s to %s", l.Records, l.Began, l.Last))
+		row("records", fmt.Sprintf("%d, from %s to %s", l.Records, at(l.Began), at(l.Last)))
+		if carried := l.CarriedMeans(); carried != "" {
+			row("carried over", carried)
+		}
 		row("root", l.Root)
 		row("signed with", l.Key+rotations(l.Rotations))
 		for _, record := range l.Restored {
@@ -89,6 +97,7 @@ func (p *page) ledger(l *Ledger) {
 		if l.Ahead > 0 {
 			row("WARNING", l.AheadMeans())
 		}
+		row("fetch with", l.Fetch)
 		row("verify with", l.Command)
 	})
 }
@@ -111,23 +120,34 @@ func (p *page) job(j *Job) error {
 	p.heading(fmt.Sprintf("Job %s (%s), %s", j.Name, j.Method, j.Status))
 	p.table(func(row func(cells ...string)) {
 		if j.Carried {
-			row("created", "before the ledger began; carried over, recorded at "+j.Created)
+			row("created", "before the ledger began; carried over, recorded at "+at(j.Created))
 		} else {
-			row("created", j.Created)
+			row("created", at(j.Created))
 		}
 		row("unit", j.Unit)
 		row("adjacency", j.Adjacency+": "+j.AdjacencyMeans)
-		row("delta", fmt.Sprintf("%g, %s", j.Delta, j.DeltaMeans))
-		row("rounds", fmt.Sprintf("%d of %d released; attempts charged: %d, failed: %d", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts))
+		row("delta", fmt.Sprintf("%g, %s", j.Delta, j.CompareDelta(few)))
+		rounds := fmt.Sprintf("%d of %d released; attempts charged: %d, failed: %d", j.Released, j.Rounds, len(j.Attempts), j.FailedAttempts)
+		if j.UnderWay() {
+			rounds += ", under way: 1"
+		}
+		row("rounds", rounds)
 	})
 	p.section("Budget")
 	p.table(func(row func(cells ...string)) {
-		row("", "rho", "mu", "epsilon", "replace-one")
+		left, columns := "left", []string{"", "rho", "mu", "epsilon", "replace-one"}
+		if j.Over() {
+			left = "left, never to be spent"
+		}
+		if j.Adjacency == dp.ReplaceOne.String() { // the last two are one
+			columns = columns[:4]
+		}
+		row(columns...)
 		for _, amount := range []struct {
 			name string
 			Privacy
-		}{{"promised", j.Cap}, {"spent", j.Spent}, {"of that, failed", j.FailedSpent}, {"left", j.Left}} {
-			row(append([]string{amount.name}, privacyCells(amount.Privacy)...)...)
+		}{{"promised", j.Cap}, {"spent", j.Spent}, {"of that, failed", j.FailedSpent}, {left, j.Left}} {
+			row(append([]string{amount.name}, privacyCells(amount.Privacy)...)[:len(columns)]...)
 		}
 	})
 	p.text("Only rho adds up. Each line's epsilon is what its rho comes to by itself.")
@@ -181,7 +201,7 @@ func (p *page) attempts(j *Job) {
 				leaf += fmt.Sprintf("-%d", a.EndLeaf)
 			}
 			if a.Carried {
-				leaf += ", carried over, recorded at " + a.Opened
+				leaf += ", carried over, recorded at " + at(a.Opened)
 			}
 			row(fmt.Sprint(a.Round), fmt.Sprint(a.Attempt), a.Kind, a.Status, members(&a), fmt.Sprint(a.NMin),
 				figure(a.Clip), figure(a.Noise), figure(a.Multiplier), a.Sampler,
@@ -229,8 +249,12 @@ func (p *page) canary(c *Canary) {
 	if c.Misclaimed() {
 		verdict += fmt.Sprintf(" THAT IS ANOTHER CLAIM than the ledger's, by which an attempt at every round costs %.4g.", c.Charged)
 	}
-	p.text(fmt.Sprintf("By %s, dated %s, whose word this is. What was measured: %s. Epsilon is %s at delta %s, with confidence %g %% in %d trials, where %.4g is claimed. %s",
-		c.By, c.Date, c.How, c.Interval(), c.Delta, c.Confidence*100, c.Trials, c.Claimed, verdict))
+	how := c.How
+	if c.HowMeans != "" {
+		how += ", " + c.HowMeans
+	}
+	p.text(fmt.Sprintf("By %s, dated %s, whose word this is. What was measured: %s. Epsilon is %s. That is at delta %s, with confidence %g %% in %d trials, where %.4g is claimed. %s",
+		c.By, at(c.Date), how, c.Found(func(x float64) string { return fmt.Sprintf("%.4g", x) }), c.Delta, c.Confidence*100, c.Trials, c.Claimed, verdict))
 }
 
 func privacyCells(p Privacy) []string {
@@ -243,6 +267,17 @@ func privacyCells(p Privacy) []string {
 
 // figure is a number to five digits.
 func figure(x float64) string { return fmt.Sprintf("%.5g", x) }
+
+// at is a time for people, who are told of one that no calendar has.
+func at(rfc3339 string) string {
+	if rfc3339 == "" {
+		return "(a time beyond the year 9999)"
+	}
+	return rfc3339
+}
+
+// few is a number to three digits.
+func few(x float64) string { return fmt.Sprintf("%.3g", x) }
 
 // shorten keeps a digest from filling the line.
 func shorten(s string) string {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/undertone-fl/undertone/dp"
+	"github.com/undertone-fl/undertone/dp/accounting"
 	"github.com/undertone-fl/undertone/dp/ledger"
 )
 
@@ -19,23 +21,55 @@ func adjacencyMeans(a dp.Adjacency) string {
 	return "any one user's contributions are replaced by zeros; how many took part is public"
 }
 
-// deltaMeans compares delta with 1/n, n being the users of one full round: how many a job
-// has in all no ledger says.
-func deltaMeans(s *ledger.Specification) string {
-	times := s.Delta * float64(s.RoundSize)
-	text := fmt.Sprintf("at least %.3g times 1/n: the job has at least n = %d users once a round is full", times, s.RoundSize)
-	if times >= 1 {
+// population is how many users a ledger knows of: how many a job has in all none says.
+func population(j *ledger.Job) int {
+	n := 0
+	for i := range j.Attempts {
+		if a := &j.Attempts[i]; a.Status == ledger.StatusReleased {
+			n = max(n, a.Members)
+		}
+	}
+	if n == 0 {
+		return j.Specification.NMin
+	}
+	return n
+}
+
+// CompareDelta compares delta with 1/n, with numbers as write has them.
+func (j *Job) CompareDelta(write func(float64) string) string {
+	n := fmt.Sprintf("n = %d, the most users in a release on record", j.Population)
+	if j.Released == 0 {
+		n = fmt.Sprintf("n = %d, n_min, as nothing is released yet", j.Population)
+	}
+	text := fmt.Sprintf("at least %s times 1/n: %s", write(j.DeltaTimesN), n)
+	if j.DeltaTimesN >= 1 {
 		text += ", and the whole contribution of one of them may be published"
 	}
 	return text
 }
 
-// Interval says between which bounds epsilon was measured.
-func (c *Canary) Interval() string {
-	if c.Upper == 0 {
-		return fmt.Sprintf("at least %.4g", c.Lower)
+// Found says how much epsilon is at the least, and on what condition, with numbers as
+// write has them. No attack bounds it from above: Upper is how far this one reaches.
+func (c *Canary) Found(write func(float64) string) string {
+	text := "at least " + write(c.Lower) + ", if the noise is Gaussian"
+	if c.Passed {
+		text += " (the tests of its shape found nothing against that)"
 	}
-	return fmt.Sprintf("at least %.4g and at most %.4g", c.Lower, c.Upper)
+	if c.Upper > 0 {
+		text += "; the attack reaches at most " + write(c.Upper)
+	}
+	return text
+}
+
+// inCluster is in the How of each measurement of a cluster's own test jobs.
+const inCluster = " of the cluster "
+
+// howMeans says what a measurement is not of, empty if it is of a cluster.
+func howMeans(how string) string {
+	if strings.Contains(how, inCluster) {
+		return ""
+	}
+	return "in the auditor's own program, with this specification: not this cluster's noise"
 }
 
 // Misclaimed reports whether a measurement is of another claim than the ledger's: by more
@@ -46,6 +80,37 @@ func (c *Canary) Misclaimed() bool { return math.Abs(c.Claimed-c.Charged) > 0.01
 // may be chance, with the probability that the confidence leaves; so such a measurement
 // can be put on record, and is never hidden by a better one.
 func (c *Canary) Contradicts() bool { return c.Lower > c.Claimed }
+
+// CarriedMeans says what there is of before the ledger began, empty for nothing.
+func (l *Ledger) CarriedMeans() string {
+	switch l.Carried {
+	case 0:
+		return ""
+	case 1:
+		return "1 record is from before the ledger began: its time, and what came before what, are the operator's word"
+	}
+	return fmt.Sprintf("%d records are from before the ledger began: their times and their order are the operator's word", l.Carried)
+}
+
+// Others says what all jobs cost that the report is not of, with numbers as write has them;
+// empty if there are none.
+func (r *Report) Others(write func(float64) string) string {
+	t := &r.Together
+	if t.Jobs <= len(r.Jobs) {
+		return ""
+	}
+	return fmt.Sprintf("Of one who took part in all %d jobs of this ledger: epsilon together %s (%s under replace-one), under zero-out, at delta %s",
+		t.Jobs, write(t.Epsilon), write(t.ReplaceOne), write(t.Delta))
+}
+
+// UnderWay reports whether an attempt is open.
+func (j *Job) UnderWay() bool {
+	n := len(j.Attempts)
+	return n > 0 && j.Attempts[n-1].Status == string(ledger.StatusOpen)
+}
+
+// Over reports whether nothing more can be spent on a job.
+func (j *Job) Over() bool { return j.Status == "finished" || j.Status == "closed" }
 
 // AheadMeans is the warning that goes with Ahead, empty without.
 func (l *Ledger) AheadMeans() string {
@@ -100,7 +165,7 @@ func trust(j *ledger.Job) Trust {
 // How parameters come about.
 const (
 	byOperator = "by the operator, before the first round"
-	byLayout   = "computed from the method's parameters"
+	said       = "said by the operator" // nothing recomputes the choice
 )
 
 // parameters of a job's specification, and how each was chosen.
@@ -114,38 +179,115 @@ func parameters(j *ledger.Job, price *pricing) []Parameter {
 		Parameter{"adjacency", s.Adjacency.String(), byOperator},
 		Parameter{"trust", s.Trust, byOperator},
 		Parameter{"delta", fmt.Sprintf("%g", s.Delta), byOperator},
-		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("computed, as the most that Gaussian releases may cost for epsilon %.4g at delta, which the operator chose", price.of(s.Budget).Epsilon)},
+		Parameter{"budget", fmt.Sprintf("%.6g rho", s.Budget.Rho()), fmt.Sprintf("%s: what epsilon %.4g costs, at delta", byOperator, price.of(s.Budget).Epsilon)},
 		Parameter{"n_min", fmt.Sprint(s.NMin), byOperator},
 		Parameter{"round_size", fmt.Sprint(s.RoundSize), byOperator},
 		Parameter{"deadline", fmt.Sprintf("%g s", float64(s.Deadline)/1000), byOperator},
-		Parameter{"lattice", fmt.Sprintf("spacing 2^-%d, modulo 2^%d", s.Lattice.ScaleBits, s.Lattice.ModulusBits), "the spacing fixed in the program, far below any noise, and the modulus computed, as the least for the sum of a full round"},
-		Parameter{"initial state", stateZero(j), byLayout},
+		Parameter{"lattice", fmt.Sprintf("spacing 2^-%d, modulo 2^%d", s.Lattice.ScaleBits, s.Lattice.ModulusBits), said},
+		Parameter{"initial state", stateZero(j), said},
 	)
-	kinds := make(map[string]bool)
+	return append(out, releaseParameters(j)...)
+}
+
+// releaseParameters are those of each kind of release: where they differ within a kind,
+// each value with its rounds.
+func releaseParameters(j *ledger.Job) []Parameter {
+	s := &j.Specification
+	type value struct {
+		Parameter
+		rounds []int
+	}
+	type kind struct {
+		name   string
+		fields [5][]*value
+		known  [5]map[Parameter]*value
+		rounds int
+	}
+	var kinds []*kind
+	byName := make(map[string]*kind)
 	for i := range s.Releases {
 		r := &s.Releases[i]
-		if kinds[r.Kind] {
-			continue
+		k := byName[r.Kind]
+		if k == nil {
+			k = &kind{name: r.Kind}
+			for f := range k.known {
+				k.known[f] = make(map[Parameter]*value)
+			}
+			byName[r.Kind] = k
+			kinds = append(kinds, k)
 		}
-		kinds[r.Kind] = true
+		k.rounds++
 		m := s.Mechanism(i + 1)
-		out = append(out,
-			Parameter{"length of " + r.Kind, fmt.Sprint(r.Length), byLayout},
-			Parameter{"clip of " + r.Kind, fmt.Sprintf("%.6g", clip(&m)), clipHow(s)},
-			Parameter{"charge of " + r.Kind, fmt.Sprintf("%.6g rho", r.Charge.Rho()), "computed, as shares of the budget by a schedule of public numbers"},
-			Parameter{"noise of " + r.Kind, fmt.Sprintf("%.6g", deviation(j, &m)), "computed, as the least noise that the charge pays for" + noiseOf(s)},
-			Parameter{"largest coordinate of " + r.Kind, fmt.Sprint(r.Largest), "computed from clip and noise, so that no honest contribution has a larger one"},
-		)
+		for f, p := range [...]Parameter{
+			{"length", fmt.Sprint(r.Length), said},
+			{"clip", fmt.Sprintf("%.6g", clip(&m)), clipHow(s)},
+			{"charge", fmt.Sprintf("%.6g rho", r.Charge.Rho()), said + "; that it pays for the noise is recomputed"},
+			{"noise", fmt.Sprintf("%.6g", deviation(j, &m)), noiseHow(j, &m, r.Charge)},
+			{"largest coordinate", fmt.Sprint(r.Largest), said},
+		} {
+			v := k.known[f][p]
+			if v == nil {
+				v = &value{Parameter: p}
+				k.known[f][p] = v
+				k.fields[f] = append(k.fields[f], v)
+			}
+			v.rounds = append(v.rounds, i+1)
+		}
+	}
+	var out []Parameter
+	for _, k := range kinds {
+		for _, values := range k.fields {
+			for _, v := range values {
+				v.Name += " of " + k.name
+				if len(v.rounds) < k.rounds {
+					v.Name += " (" + roundsText(v.rounds) + ")"
+				}
+				out = append(out, v.Parameter)
+			}
+		}
 	}
 	return out
 }
 
-func noiseOf(s *ledger.Specification) string {
-	if s.Trust == ledger.TrustLocal {
-		return ", all of it by each contribution"
+// roundsText writes rounds, which ascend: "rounds 1-3, 7".
+func roundsText(all []int) string {
+	if len(all) == 1 {
+		return fmt.Sprintf("round %d", all[0])
 	}
-	return fmt.Sprintf(", by %d contributions together", s.NMin)
+	text := "rounds "
+	for i := 0; i < len(all); {
+		last := i
+		for last+1 < len(all) && all[last+1] == all[last]+1 {
+			last++
+		}
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprint(all[i])
+		if last > i {
+			text += fmt.Sprintf("-%d", all[last])
+		}
+		i = last + 1
+	}
+	return text
 }
+
+// noiseHow says how the noise is to its charge, which Verify found to pay for it.
+func noiseHow(j *ledger.Job, m *ledger.Mechanism, charge accounting.NanoRho) string {
+	z := multiplier(j, m)
+	how := said + ": more than the least that the charge pays for"
+	if charge.Rho() <= (1+leastNoise)/(2*z*z) {
+		how = said + ": the least that the charge pays for"
+	}
+	if j.Specification.Trust == ledger.TrustLocal {
+		return how + ", all of it by each contribution"
+	}
+	return fmt.Sprintf("%s, by %d contributions together", how, m.NMin)
+}
+
+// leastNoise is how far a charge may be above what its noise costs, as a share, where that
+// is the least: noise is in steps, and charges leave room for rounding.
+const leastNoise = 1e-5
 
 func stateZero(j *ledger.Job) string {
 	if j.State == (ledger.Digest{}) {
@@ -159,9 +301,9 @@ const amhtLRS = "amht-lrs"
 
 func clipHow(s *ledger.Specification) string {
 	if s.Method == amhtLRS {
-		return "fixed by the method, as a device divides its contribution by the norm that it has; the data's scales come from noised histograms that are part of releases, and paid for with them"
+		return said + ", and fixed by the method: a device divides its contribution by the norm that it has; the data's scales come from noised histograms that are part of releases, and paid for with them"
 	}
-	return "fixed in advance"
+	return said
 }
 
 // Parameters of AMHT-LRS that are computed where the operator leaves them out.

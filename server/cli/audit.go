@@ -441,7 +441,7 @@ type measurement struct {
 }
 
 // bySelf is what a measurement is of that does not say so.
-const bySelf = "undertone audit canary by itself, in one process, and not this cluster's servers"
+const bySelf = "undertone audit canary"
 
 func auditRecordCommand() *cobra.Command {
 	var c connection
@@ -486,7 +486,11 @@ record.`,
 			if c.json {
 				return printJSON(cmd.OutOrStdout(), map[string]any{"job": job, "record": at})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "record %d of the ledger: a measurement of %s, %s\n", at, job, cmp.Or(m.How, bySelf))
+			of := cmp.Or(m.How, bySelf)
+			if not := report.HowMeans(of); not != "" {
+				of += ", " + not
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "record %d of the ledger: a measurement of %s: %s\n", at, job, of)
 			return err
 		},
 	}

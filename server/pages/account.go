@@ -116,7 +116,7 @@ func (m measurement) Claim() string {
 	if m.Misclaimed() {
 		return fmt.Sprintf("ε = %s, which is another claim than the ledger's, by which an attempt at every round costs %s", significant(m.Claimed), significant(m.Charged))
 	}
-	return fmt.Sprintf("ε = %s, of an attempt at every round: a lower bound above it would disprove it", significant(m.Claimed))
+	return fmt.Sprintf("ε = %s, of an attempt at every round: a lower bound above it speaks against it, with the confidence given", significant(m.Claimed))
 }
 
 func jobsTable(r *report.Report, link func(job string) string) *table {

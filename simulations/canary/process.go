@@ -25,7 +25,7 @@ import (
 type process struct{ d *design }
 
 func (p process) atOnce() int { return runtime.GOMAXPROCS(0) }
-func (p process) how() string { return "in process, and not by a cluster's servers: " + p.d.program() }
+func (p process) how() string { return "in process: " + p.d.program() }
 
 func (p process) begin(ctx context.Context, _ int) (testJob, error) {
 	j := &processJob{d: p.d, replica: &replica{machine: rounds.NewMachine()}}

@@ -194,7 +194,7 @@ func newCanary(s *ledger.Specification, c *ledger.CanaryMeasured) *Canary {
 		Charged: charged(s, delta),
 		Claimed: float64(c.Claimed) / 1e6, Lower: float64(c.Lower) / 1e6, Upper: float64(c.Upper) / 1e6,
 		Delta: c.Delta, Confidence: float64(c.Confidence) / 1e6,
-		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured), How: c.How, HowMeans: howMeans(c.How),
+		Trials: c.Trials, Passed: c.Passed, By: c.By, Date: date(c.Measured), How: c.How, HowMeans: HowMeans(c.How),
 	}
 }
 

@@ -64,8 +64,8 @@ func (c *Canary) Found(write func(float64) string) string {
 // inCluster is in the How of each measurement of a cluster's own test jobs.
 const inCluster = " of the cluster "
 
-// howMeans says what a measurement is not of, empty if it is of a cluster.
-func howMeans(how string) string {
+// HowMeans says what a canary's measurement is not of, empty if it is of a cluster.
+func HowMeans(how string) string {
 	if strings.Contains(how, inCluster) {
 		return ""
 	}

@@ -210,7 +210,7 @@ func optional(s string) cell {
 
 func accountantsTable(answers []report.Accountant) *table {
 	t := &table{
-		name: "accountants", Caption: "The accountants' answers, side by side",
+		name: "accountants", Caption: "The accountants' answers, side by side", Explains: true,
 		Note:    "ε of what is spent, at the job's δ and under its adjacency.",
 		columns: []column{{key: "accountant", Head: "Accountant"}, {key: "epsilon", Head: "ε", Numeric: true}, {key: "note", Head: "Why it differs"}},
 	}
@@ -222,7 +222,7 @@ func accountantsTable(answers []report.Accountant) *table {
 
 func parametersTable(j *report.Job) *table {
 	t := &table{
-		name: "parameters", Caption: "Public parameters, and how each was chosen",
+		name: "parameters", Caption: "Public parameters, and how each was chosen", Explains: true,
 		columns: []column{{key: "parameter", Head: "Parameter"}, {key: "value", Head: "Value"}, {key: "how", Head: "How it was chosen"}},
 	}
 	for _, p := range j.Parameters {

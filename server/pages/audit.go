@@ -21,7 +21,7 @@ type auditBody struct {
 	Job      string // the only one whose account this is; empty: of all
 	Accounts []drawnLater
 	Jobs     *shown
-	Others   string // what jobs cost that are on no account here, with those that are; empty: there are none
+	Others   bool   // the ledger has jobs beside those that this is of
 	Lag      string // why this node may not have all of the ledger; empty: it has
 }
 
@@ -76,7 +76,7 @@ func (p *Pages) auditPage(r *http.Request) (*page, error) {
 		path := "/audit/" + job
 		return &page{
 			Name: "audit", Title: "Privacy account of " + job, Path: path, Tables: made.tables(),
-			Body: auditBody{Report: a.Report, Job: job, Others: (&report.Report{Jobs: []report.Job{*made.Job}, Together: a.Together}).Others(significant), Lag: p.lag(), Accounts: []drawnLater{ready(made.show(path, r.URL.Query()))}},
+			Body: auditBody{Report: a.Report, Job: job, Others: len(a.Jobs) > 1, Lag: p.lag(), Accounts: []drawnLater{ready(made.show(path, r.URL.Query()))}},
 		}, nil
 	}
 	all := len(a.Jobs) <= mostAccounts
@@ -126,7 +126,7 @@ func WriteReport(w io.Writer, r *report.Report) error {
 	if len(r.Jobs) == 1 {
 		title += " of " + r.Jobs[0].Name
 	}
-	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, 2, "", nil), Others: r.Others(significant)}
+	body := auditBody{Report: r, Jobs: jobs.show(jobs.name, 2, "", nil), Others: r.Together.Jobs > len(r.Jobs)}
 	for i := range r.Jobs {
 		j := &r.Jobs[i]
 		if _, err := j.Accountants.All(); err != nil {

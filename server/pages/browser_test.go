@@ -369,6 +369,13 @@ func TestPagesInABrowser(t *testing.T) {
 		for _, path := range append([]string{"/enter/forged"}, shownPages...) {
 			b.open(path)
 			b.fits(path, 390)
+			b.hear(path)
+			for _, wide := range eval[[]string](b, `[...document.querySelectorAll("pre, .scroll:has(.rows)")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.outerHTML.slice(0, 80))`) {
+				t.Errorf("%s: %s has no room", path, wide)
+			}
+			if bare := eval[int](b, `[...document.querySelectorAll(".scroll")].filter(e => !getComputedStyle(e).backgroundAttachment.startsWith("local, local, scroll")).length`); bare > 0 {
+				t.Errorf("%s: of %d tables nobody sees that there is more", path, bare)
+			}
 		}
 		b.forget()
 		b.do(chromedp.ResetViewport())

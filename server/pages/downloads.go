@@ -85,7 +85,7 @@ func (p *Pages) downloadsPage(*http.Request) (*page, error) {
 		return nil, err
 	}
 	t := &table{
-		name: "downloads", Caption: "Downloads",
+		name: "downloads", Caption: "Downloads", Explains: true,
 		Note:    "Nothing of this is secret from those who may see these pages, and nothing of it is taken on trust: the ledger proves itself.",
 		columns: []column{{key: "file", Head: "File"}, {key: "what", Head: "What it is"}},
 	}

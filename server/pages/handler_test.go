@@ -983,7 +983,7 @@ func TestAccountInWords(t *testing.T) {
 		"in the auditor's own program, with this specification: not this cluster's noise",
 		"10⁻⁶, at least 0.00119 times 1/n: n = 1192, the most users in a release on record",
 		"on 9 releases and 1 failed attempt and 1 attempt under way.",
-		"Of one who took part in all 2 jobs of this ledger: epsilon together 4.45 (9.97 under replace-one), under zero-out, at delta 10⁻⁶.",
+		"Of one who took part in all 2 jobs of this ledger: ε together 4.45 (9.97 under replace-one), under zero-out, at δ = 10⁻⁶.",
 		`or download <a href="/downloads/ledger.zip">ledger.zip</a>, and verify it with the key that you hold:</p> <pre tabindex="0">undertone audit fetch undertone audit verify ledger.zip --key ledger.pub</pre>`,
 	)
 	n.says(t, "/audit/songs", `<span class="badge is-created">created</span>`, "n = 2, n_min, as nothing is released yet")
@@ -995,9 +995,9 @@ func TestAccountInWords(t *testing.T) {
 	var b bytes.Buffer
 	r := n.reportOf(t)
 	r.Jobs = r.Jobs[:1]
-	r.Jobs[0].Created = "" // is what a time beyond RFC 3339's is
+	r.Ledger.Carried, r.Jobs[0].Created = 3, "" // the latter is what a time beyond RFC 3339's is
 	must(t, pages.WriteReport(&b, r))
-	for _, want := range []string{"<title>Privacy account of films · undertone</title>", "<h1>Privacy account of films</h1>", "all 2 jobs of this ledger", "created (a time beyond the year 9999) UTC"} {
+	for _, want := range []string{"<title>Privacy account of films · undertone</title>", "<h1>Privacy account of films</h1>", "all 2 jobs of this ledger", "<dt>Carried over</dt><dd>3 records are from before the ledger began:", "created (a time beyond the year 9999) UTC"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("a report of one job has no %q", want)
 		}

@@ -22,6 +22,9 @@ type table struct {
 	columns []column
 	rows    [][]cell
 	Empty   string // what is said where there are no rows
+	// Explains says that a row is a name and what is to be said of it: it has no need of
+	// columns where there is no room for them.
+	Explains bool
 }
 
 type column struct {

@@ -25,9 +25,10 @@ func (r *Report) WriteText(w io.Writer) error {
 			return err
 		}
 	}
-	if others := r.Others(figure); others != "" {
+	if t := &r.Together; t.Jobs > len(r.Jobs) {
 		p.heading("All jobs together")
-		p.text(others + ".")
+		p.text(fmt.Sprintf("Of one who took part in all %d jobs of this ledger: epsilon together %s (%s under replace-one), under zero-out, at delta %g.",
+			t.Jobs, figure(t.Epsilon), figure(t.ReplaceOne), t.Delta))
 	} else if len(r.Jobs) > 1 {
 		p.heading("All jobs together")
 		p.table(func(row func(cells ...string)) {

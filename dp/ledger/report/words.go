@@ -92,17 +92,6 @@ func (l *Ledger) CarriedMeans() string {
 	return fmt.Sprintf("%d records are from before the ledger began: their times and their order are the operator's word", l.Carried)
 }
 
-// Others says what all jobs cost that the report is not of, with numbers as write has them;
-// empty if there are none.
-func (r *Report) Others(write func(float64) string) string {
-	t := &r.Together
-	if t.Jobs <= len(r.Jobs) {
-		return ""
-	}
-	return fmt.Sprintf("Of one who took part in all %d jobs of this ledger: epsilon together %s (%s under replace-one), under zero-out, at delta %s",
-		t.Jobs, write(t.Epsilon), write(t.ReplaceOne), write(t.Delta))
-}
-
 // UnderWay reports whether an attempt is open.
 func (j *Job) UnderWay() bool {
 	n := len(j.Attempts)

@@ -264,9 +264,9 @@ func roundsText(all []int) string {
 // noiseHow says how the noise is to its charge, which Verify found to pay for it.
 func noiseHow(j *ledger.Job, m *ledger.Mechanism, charge accounting.NanoRho) string {
 	z := multiplier(j, m)
-	how := said + ": more than the least that the charge pays for"
+	how := "recomputed: more than the least that the charge pays for"
 	if charge.Rho() <= (1+leastNoise)/(2*z*z) {
-		how = said + ": the least that the charge pays for"
+		how = "recomputed: the least that the charge pays for"
 	}
 	if j.Specification.Trust == ledger.TrustLocal {
 		return how + ", all of it by each contribution"

@@ -194,8 +194,18 @@ func releaseParameters(j *ledger.Job) []Parameter {
 	}
 	var kinds []*kind
 	byName := make(map[string]*kind)
+	alike := make(map[ledger.Release]*[5]*value) // releases are much alike
 	for i := range s.Releases {
 		r := &s.Releases[i]
+		if before := alike[*r]; before != nil {
+			byName[r.Kind].rounds++
+			for _, v := range before {
+				v.rounds = append(v.rounds, i+1)
+			}
+			continue
+		}
+		var its [5]*value
+		alike[*r] = &its
 		k := byName[r.Kind]
 		if k == nil {
 			k = &kind{name: r.Kind}
@@ -221,6 +231,7 @@ func releaseParameters(j *ledger.Job) []Parameter {
 				k.fields[f] = append(k.fields[f], v)
 			}
 			v.rounds = append(v.rounds, i+1)
+			its[f] = v
 		}
 	}
 	var out []Parameter

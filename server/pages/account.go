@@ -46,15 +46,19 @@ func (a *account) tables() []*table {
 
 // Headline says in one sentence where the job stands.
 func (a *account) Headline() string {
-	s := fmt.Sprintf("ε = %s of %s is spent at δ = %s, on %s", significant(a.Spent.Epsilon), significant(a.Cap.Epsilon),
-		significant(a.Delta), count(a.Released, "release", "releases"))
+	on := count(a.Released, "release", "releases")
 	if a.FailedAttempts > 0 {
-		s += " and " + count(a.FailedAttempts, "failed attempt", "failed attempts")
+		and := " and "
+		if a.UnderWay() {
+			and = ", "
+		}
+		on += and + count(a.FailedAttempts, "failed attempt", "failed attempts")
 	}
 	if a.UnderWay() {
-		s += " and 1 attempt under way"
+		on += " and 1 attempt under way"
 	}
-	return s + "."
+	return fmt.Sprintf("ε = %s of %s is spent at δ = %s, on %s.", significant(a.Spent.Epsilon), significant(a.Cap.Epsilon),
+		significant(a.Delta), on)
 }
 
 // DeltaText compares δ with 1/n.

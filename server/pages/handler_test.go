@@ -982,7 +982,7 @@ func TestAccountInWords(t *testing.T) {
 		"if the noise is Gaussian (the tests of its shape found nothing against that); the attack reaches at most",
 		"in the auditor's own program, with this specification: not this cluster's noise",
 		"10⁻⁶, at least 0.00119 times 1/n: n = 1192, the most users in a release on record",
-		"on 9 releases and 1 failed attempt and 1 attempt under way.",
+		"on 9 releases, 1 failed attempt and 1 attempt under way.",
 		"Of one who took part in all 2 jobs of this ledger: ε together 4.45 (9.97 under replace-one), under zero-out, at δ = 10⁻⁶.",
 		`or download <a href="/downloads/ledger.zip">ledger.zip</a>, and verify it with the key that you hold:</p> <pre tabindex="0">undertone audit fetch undertone audit verify ledger.zip --key ledger.pub</pre>`,
 	)

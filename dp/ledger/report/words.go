@@ -194,8 +194,18 @@ func releaseParameters(j *ledger.Job) []Parameter {
 	}
 	var kinds []*kind
 	byName := make(map[string]*kind)
+	alike := make(map[ledger.Release]*[5]*value) // releases are much alike
 	for i := range s.Releases {
 		r := &s.Releases[i]
+		if before := alike[*r]; before != nil {
+			byName[r.Kind].rounds++
+			for _, v := range before {
+				v.rounds = append(v.rounds, i+1)
+			}
+			continue
+		}
+		var its [5]*value
+		alike[*r] = &its
 		k := byName[r.Kind]
 		if k == nil {
 			k = &kind{name: r.Kind}
@@ -221,6 +231,7 @@ func releaseParameters(j *ledger.Job) []Parameter {
 				k.fields[f] = append(k.fields[f], v)
 			}
 			v.rounds = append(v.rounds, i+1)
+			its[f] = v
 		}
 	}
 	var out []Parameter
@@ -264,9 +275,9 @@ func roundsText(all []int) string {
 // noiseHow says how the noise is to its charge, which Verify found to pay for it.
 func noiseHow(j *ledger.Job, m *ledger.Mechanism, charge accounting.NanoRho) string {
 	z := multiplier(j, m)
-	how := said + ": more than the least that the charge pays for"
+	how := "recomputed: more than the least that the charge pays for"
 	if charge.Rho() <= (1+leastNoise)/(2*z*z) {
-		how = said + ": the least that the charge pays for"
+		how = "recomputed: the least that the charge pays for"
 	}
 	if j.Specification.Trust == ledger.TrustLocal {
 		return how + ", all of it by each contribution"

@@ -123,7 +123,7 @@ func TestParametersOfEveryRound(t *testing.T) {
 		}
 		got[p.Name] = p
 	}
-	const least, more = "said by the operator: the least that the charge pays for, by 100 contributions together", "said by the operator: more than the least that the charge pays for, by 100 contributions together"
+	const least, more = "recomputed: the least that the charge pays for, by 100 contributions together", "recomputed: more than the least that the charge pays for, by 100 contributions together"
 	for _, want := range []report.Parameter{
 		{Name: "length of update (rounds 1-4)", Value: "300", How: "said by the operator"},
 		{Name: "length of update (round 5)", Value: "301", How: "said by the operator"},

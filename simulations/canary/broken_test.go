@@ -146,6 +146,15 @@ func TestBrokenServices(t *testing.T) {
 		{"a clip a tenth too loose", 50, 4000,
 			with(func(_, _ int, r *rounds.Release) uint64 { return r.Bound + r.Bound/10 }, sigma),
 			[]string{"excess of canaries of norm 4 C as sent"}},
+		{"a clip of every coordinate by itself", 50, 500,
+			after(func(d *design, client int, z, bare []int64, _ noise.Source) {
+				for i := range z {
+					if client == d.spec.NMin { // loud, and so cut to a quarter of what it was
+						z[i] += 3 * bare[i]
+					}
+				}
+			}),
+			[]string{"excess in all coordinates at once"}},
 		{"coordinates in pairs of the same size, with random signs", 1, 1000,
 			after(func(_ *design, _ int, z, bare []int64, src noise.Source) {
 				for i := 0; i+1 < len(z); i += 2 {

@@ -227,11 +227,7 @@ func (t *tally) tests() []Test {
 			out = append(out, amplitude("excess of "+of+", in standard errors", []float64{e.sum}, e.n, func(int) string { return "contributions arrive" }))
 		}
 	}
-	view := "release"
-	if t.d.spec.Trust == rounds.TrustLocal {
-		view = "view"
-	}
-	out = append(out, t.field.tests(slices.Min(t.d.sigma), view)...)
+	out = append(out, t.field.tests(slices.Min(t.d.sigma), t.d.spec.Trust != rounds.TrustLocal)...)
 	for l := range t.d.sigma {
 		out = append(out, t.deviation(l))
 	}

@@ -191,6 +191,9 @@ func (d *design) round(ctx context.Context, job testJob, number, round, attempt 
 		}
 		out.prints = append(out.prints, s.prints...)
 		out.devices.merge(s.devices)
+		if err := d.spread(number, round, attempt, mechanism, out.devices); err != nil {
+			return err
+		}
 	}
 	if d.spec.Trust != rounds.TrustLocal {
 		s.views = [][]float64{d.residual(seen, round, 0, d.canaries, out.sign)}
@@ -241,6 +244,33 @@ func (d *design) contribute(ctx context.Context, job testJob, number, round, att
 		return nil, err
 	}
 	return s, failed
+}
+
+// spread has a device encode, for this audit alone, what is loud in all coordinates at once:
+// where each is clipped by itself, that is clipped nowhere.
+func (d *design) spread(job, round, attempt int, mechanism *local.Mechanism, to *devices) error {
+	if d.leastShare() < leastShare {
+		return nil
+	}
+	release, client := &d.spec.Releases[round], d.spec.NMin // one more than there are
+	n := math.Sqrt(float64(release.Length))
+	x, z := make([]float64, release.Length), make([]int64, release.Length)
+	for i := range x {
+		x[i] = loudness * math.Ldexp(float64(release.Bound), -int(d.spec.Lattice.ScaleBits)) / n
+	}
+	dev, err := d.deviceOf(mechanism, round, client, d.sourceOf(job, round, attempt, client))
+	if err != nil {
+		return err
+	}
+	if err := dev.Encode(z, x); err != nil {
+		return err
+	}
+	sum := -d.target[round] * n
+	for _, v := range z {
+		sum += float64(v)
+	}
+	to.spread.add(sum / n / release.Sigma.Float64())
+	return nil
 }
 
 // note keeps of a contribution what is looked at later.

@@ -113,6 +113,7 @@ type devices struct {
 	target []float64 // those at the target, of the devices that have one
 	other  []float64 // those elsewhere, of all
 	excess []float64 // sums of the noise in the direction of the canary, by device
+	spread excess    // of what is loud in all coordinates at once
 	kind   [2]excess // of canaries of norm C, and of loud ones
 	each   span      // of contributions
 	shares histogram // of what is added to the silent coordinates
@@ -123,6 +124,8 @@ type devices struct {
 type excess struct{ sum, n float64 }
 
 func (e *excess) add(v float64) { e.sum, e.n = e.sum+v, e.n+1 }
+
+func (e *excess) merge(o excess) { e.sum, e.n = e.sum+o.sum, e.n+o.n }
 
 func newDevices(clients, canaries, length int) *devices {
 	d := &devices{length: length, other: make([]float64, clients), target: make([]float64, canaries), excess: make([]float64, canaries)}
@@ -182,9 +185,9 @@ func (d *devices) merge(o *devices) {
 		}
 	}
 	for i, e := range o.kind {
-		d.kind[i].sum += e.sum
-		d.kind[i].n += e.n
+		d.kind[i].merge(e)
 	}
+	d.spread.merge(o.spread)
 	d.each.merge(&o.each)
 	d.shares.merge(&o.shares)
 	d.aimed.merge(&o.aimed)
@@ -206,6 +209,7 @@ func (d *devices) tests(sigma float64) []Test {
 			out = append(out, amplitude("excess of "+of+" as sent, in standard errors", []float64{e.sum}, e.n, func(int) string { return "contributions are sent" }))
 		}
 	}
+	out = append(out, amplitude("excess in all coordinates at once, in standard errors", []float64{d.spread.sum}, d.spread.n, func(int) string { return "contributions that lie along no coordinate are sent" }))
 	// A device without a canary contributes zeros, and has a coordinate more: it is held to
 	// no more than the others, but by itself.
 	at := len(d.target)
@@ -249,14 +253,19 @@ func (f *field) add(round int, x []float64) {
 	f.each.add(total)
 }
 
-func (f *field) tests(sigma float64, view string) []Test {
+// tests are of releases, or of views that are contributions, which devices.tests looks at.
+// sigma is the least noise.
+func (f *field) tests(sigma float64, released bool) []Test {
 	m := float64(f.each.n * f.length / len(f.sum))
 	where := func(i int) string { return fmt.Sprintf("coordinate %d in round %d", i%f.length+1, i/f.length+1) }
 	at, z, p := farthest(f.sum, m)
-	return []Test{
+	out := []Test{
 		worstDeviation("noise of the worst coordinate", f.squares, m, sigma, where),
 		{Name: "mean of the worst coordinate, in standard errors", Measured: z, PValue: p,
 			Meaning: where(at) + " has noise with a mean, so it is not made as is claimed"},
-		f.each.test("noise of the worst "+view, "a "+view, float64(f.length), sigma),
 	}
+	if released {
+		out = append(out, f.each.test("noise of the worst release", "a release", float64(f.length), sigma))
+	}
+	return out
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,6 +48,9 @@ func (d *design) measure(ctx context.Context, v venue) (*Result, error) {
 	}
 	r := t.result()
 	r.How = v.how()
+	if d.Seed != nil {
+		r.How += fmt.Sprintf(", noise from seed %d, so not secret", *d.Seed)
+	}
 	return r, nil
 }
 
@@ -99,6 +103,11 @@ func (d *design) perform(ctx context.Context, v venue) (*tally, error) {
 	return t, nil
 }
 
+// powerful is the share of the claim that the lower bound must reach before an audit that
+// found nothing says that the noise is there. A bound that low has played too few trials to
+// tell the noise from less, or a claim that so many cannot measure.
+const powerful = 0.5
+
 // result judges.
 func (t *tally) result() *Result {
 	d := t.d
@@ -139,8 +148,10 @@ func (t *tally) result() *Result {
 	}
 	r.Passed = len(wrong) == 0
 	switch {
-	case r.Passed:
+	case r.Passed && r.LowerBound >= powerful*r.ClaimedEpsilon:
 		r.Verdict = fmt.Sprintf("nothing contradicts the claim: the noise of epsilon %.4g is there", r.ClaimedEpsilon)
+	case r.Passed:
+		r.Verdict = fmt.Sprintf("nothing contradicts the claim, but %d trials are too few to say that the noise is there", r.Trials)
 	case refuted != nil:
 		r.Verdict = fmt.Sprintf("not mu-GDP for any mu below %.3g, which at delta %g would be epsilon %.3g, and %.4g is claimed: %s",
 			refuted.LowerMu, r.Delta, refuted.Lower, r.ClaimedEpsilon, wrong[0])
@@ -157,13 +168,14 @@ func (t *tally) result() *Result {
 func (t *tally) attacks() []Attack {
 	d := t.d
 	var out []Attack
+	names := kinds()
 	for _, a := range []struct {
 		name    string
 		guesses accounting.Guesses
 		meaning string
 	}{
-		{"canaries of norm C", t.exact, "contributions can be told from the releases better than epsilon allows: there is less noise than is claimed, or the same twice"},
-		{fmt.Sprintf("canaries of norm %d C", loudness), t.loud, "contributions above the bound can be told from the releases better than epsilon allows: they are not clipped, or there is less noise than is claimed"},
+		{names[0], t.exact, "contributions can be told from the releases better than epsilon allows: there is less noise than is claimed, or the same twice"},
+		{names[1], t.loud, "contributions above the bound can be told from the releases better than epsilon allows: they are not clipped, or there is less noise than is claimed"},
 	} {
 		of := Attack{Name: a.name, Trials: a.guesses.Trials, Correct: a.guesses.Correct, PValue: 1, Meaning: a.meaning}
 		if a.guesses.Trials > 0 {
@@ -183,6 +195,11 @@ func (t *tally) attacks() []Attack {
 	return out
 }
 
+// kinds are the two of canaries.
+func kinds() [2]string {
+	return [2]string{"canaries of norm C", fmt.Sprintf("canaries of norm %d C", loudness)}
+}
+
 // tests are of what the noise looks like, those first that say most where they fail.
 func (t *tally) tests() []Test {
 	refused := Test{Name: "contributions refused as out of range", PValue: 1, Meaning: "devices do not clip what they send"}
@@ -192,23 +209,33 @@ func (t *tally) tests() []Test {
 	}
 	out := []Test{refused}
 	if t.d.spec.Trust != rounds.TrustCentral { // there contributions come without noise
-		out = append(out, t.additions(), t.bareness(), t.repetition())
+		out = append(out, t.additions())
 	}
+	out = append(out, t.bareness(), t.repetition())
 	if n := t.d.spec.NMin; t.sums > 0 && n > 1 {
 		out = append(out, t.residues(n))
 	}
 	out = append(out,
-		correlation("rounds", t.rounds),
-		correlation("coordinates", t.coordinates),
-		t.alignment())
+		correlation("correlation between rounds", "round", t.rounds),
+		correlation("correlation between coordinates", "coordinate", t.coordinates),
+		correlation("correlation of sizes between rounds", "round", t.sizes[0]),
+		correlation("correlation of sizes between coordinates", "coordinate", t.sizes[1]))
+	out = append(out, amplitude("excess of the worst canary, in standard errors", t.canaries, float64(t.jobs*len(t.d.sigma)),
+		func(i int) string { return fmt.Sprintf("the contributions of client %d arrive", i+1) }))
+	for i, of := range kinds() {
+		if e := t.kind[i]; e.n > 0 {
+			out = append(out, amplitude("excess of "+of+", in standard errors", []float64{e.sum}, e.n, func(int) string { return "contributions arrive" }))
+		}
+	}
+	out = append(out, t.field.tests(slices.Min(t.d.sigma), t.d.spec.Trust != rounds.TrustLocal)...)
 	for l := range t.d.sigma {
 		out = append(out, t.deviation(l))
 	}
 	for l := range t.shapes {
 		out = append(out, t.shapes[l].tests(fmt.Sprintf("the noise of round %d", l+1))...)
 	}
-	if t.shares.n > 0 {
-		out = append(out, t.shares.tests("devices' noise")...)
+	if t.devices != nil {
+		out = append(out, t.devices.tests(t.d.leastShare())...)
 	}
 	return out
 }
@@ -224,39 +251,41 @@ func (t *tally) additions() Test {
 	return out
 }
 
-// bareness is of contributions that have no noise where they carry nothing else.
+// bareness is of contributions, or releases, that have no noise where they carry nothing
+// else.
 func (t *tally) bareness() Test {
-	out := Test{Name: "contributions without noise", Measured: float64(t.bare), PValue: 1,
-		Meaning: "devices do not add their share of the noise"}
-	if t.bare > 0 {
-		out.PValue = t.collision()
+	if t.d.spec.Trust == rounds.TrustCentral {
+		return t.printedTest("releases without noise", t.bare, "servers leave the noise out of a release, or of some of its coordinates")
 	}
-	return out
+	return t.printedTest("contributions without noise", t.bare, "devices do not add their share of the noise")
 }
 
 func (t *tally) repetition() Test {
-	out := Test{Name: "contributions with the noise of another", Measured: float64(t.repeated), PValue: 1,
-		Meaning: "devices, or one device in several rounds, draw from the same seed"}
-	if t.repeated > 0 {
-		out.PValue = t.collision()
+	if t.d.spec.Trust == rounds.TrustCentral {
+		return t.printedTest("releases with the noise of another", t.repeated, "servers use noise again, or draw it from few seeds")
+	}
+	return t.printedTest("contributions with the noise of another", t.repeated, "devices, or one device in several rounds, draw from the same seed")
+}
+
+// printedTest is of a number that the claim makes 0, but for what collision bounds. Where the
+// lattice is so coarse that this is no small probability, nothing is tested.
+func (t *tally) printedTest(name string, found int, meaning string) Test {
+	out := Test{Name: name, Measured: float64(found), PValue: 1, Meaning: meaning}
+	switch chance := t.collision(); {
+	case chance > t.d.FalseAlarm/1e4:
+		out.Name += " (not tested: too coarse a lattice)"
+	case found > 0:
+		out.PValue = chance
 	}
 	return out
 }
 
-func correlation(between string, p *dependence) Test {
+func correlation(name, of string, p *dependence) Test {
 	r, i, j, pvalue := p.strongest()
-	return Test{Name: "correlation between " + between, Measured: r, PValue: pvalue,
-		Meaning: fmt.Sprintf("%s %d and %d share noise, which cancels between them", between, i+1, j+1)}
-}
-
-// alignment holds that canaries arrive with norm C: the noise in their direction has
-// mean zero.
-func (t *tally) alignment() Test {
-	z := t.aligned / math.Sqrt(t.alignments)
-	out := Test{Name: "excess of the canaries, in standard errors", Measured: z, PValue: 2 * distuv.UnitNormal.CDF(-math.Abs(z)),
-		Meaning: "contributions arrive larger than the bound: they are not clipped to it"}
-	if z < 0 {
-		out.Meaning = "contributions arrive smaller than they were sent, so that the attacks see less than they should"
+	out := Test{Name: name, Measured: r, PValue: pvalue,
+		Meaning: fmt.Sprintf("%ss %d and %d share noise", of, i+1, j+1)}
+	if i == j {
+		out.Meaning = fmt.Sprintf("%s %d has no noise: it is the same every time", of, i+1)
 	}
 	return out
 }

@@ -147,7 +147,7 @@ func TestSeedRepeats(t *testing.T) {
 		c := config(twoRounds(t, terms(5)), 1000)
 		c.Seed = &seed
 		r := audit(t, c)
-		r.Date, r.Seed = time.Time{}, nil
+		r.Date, r.Seed, r.How = time.Time{}, nil, ""
 		b, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)
@@ -159,6 +159,31 @@ func TestSeedRepeats(t *testing.T) {
 	}
 	if figures(1) == figures(2) {
 		t.Error("the seed changes nothing")
+	}
+}
+
+// TestVerdicts: that the noise is there is said only where less would have been noticed,
+// and what has a seed says so.
+func TestVerdicts(t *testing.T) {
+	seed := uint64(7)
+	for trials, want := range map[int]string{
+		1:    "nothing contradicts the claim, but 20 trials are too few to say that the noise is there",
+		4000: "nothing contradicts the claim: the noise of epsilon 2 is there",
+	} {
+		c := config(twoRounds(t, terms(20)), trials)
+		c.Seed = &seed
+		r := audit(t, c)
+		if !r.Passed || r.Verdict != want {
+			t.Errorf("%v, at least %v: %s", r.Passed, r.LowerBound, r.Verdict)
+		}
+		if !strings.HasSuffix(r.How, ", noise from seed 7, so not secret") {
+			t.Error(r.How)
+		}
+	}
+	c := config(twoRounds(t, terms(20)), 1)
+	c.Seed = nil
+	if r := audit(t, c); strings.Contains(r.How, "seed") {
+		t.Error(r.How)
 	}
 }
 

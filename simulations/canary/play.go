@@ -61,6 +61,8 @@ type wiring struct {
 	source func(d *design, job, round, client int) noise.Source
 	device func(m *local.Mechanism, d *design, round, client int, src noise.Source) (device, error)
 	claim  func(d *design) // instead of what the noise is charged
+	// released changes the sum that servers released, given that of what was sent.
+	released func(d *design, job, round int, sent, released []int64)
 }
 
 // sourceOf is a device's source of randomness for a round. Attempts are counted from
@@ -91,14 +93,16 @@ type observed struct {
 	// silent[round] is the silent coordinates of the release, in lattice units; nil
 	// with TrustLocal.
 	silent [][]int64
-	// With TrustCentral contributions have no noise, and what follows is empty.
-	prints []print    // of the noise in each contribution
-	shares *histogram // of it, over what a device is to add
-	// wrong is how many releases are not the sum of what was sent.
-	wrong int
+	// prints are of the noise in each contribution; with TrustCentral, where
+	// contributions have none, of that in each release.
+	prints []print
+	// With TrustCentral what follows is empty.
+	devices *devices // what contributions have of noise
+	wrong   int      // how many releases are not the sum of what was sent
 }
 
-// print identifies the noise in the silent coordinates of a contribution.
+// print identifies the noise in some coordinates: the silent ones of a contribution, or any
+// of a release.
 type print [16]byte
 
 // run performs a test job. Fails with errRefused.
@@ -108,7 +112,10 @@ func (d *design) run(ctx context.Context, v venue, number int, mechanisms []*loc
 		return nil, err
 	}
 	defer job.end()
-	out := &observed{sign: d.signs(number), shares: new(histogram)}
+	out := &observed{sign: d.signs(number)}
+	if d.spec.Trust != rounds.TrustCentral {
+		out.devices = d.newDevices()
+	}
 	for round := range d.spec.Releases {
 		for {
 			attempt, err := job.collect(ctx, round+1)
@@ -144,10 +151,10 @@ const mostInflight = 1024
 
 // sent is what the clients sent in an attempt.
 type sent struct {
-	sum    []int64
-	views  [][]float64 // with TrustLocal, see observed.noise
-	prints []print
-	shares histogram
+	sum     []int64
+	views   [][]float64 // with TrustLocal, see observed.noise
+	prints  []print
+	devices *devices
 }
 
 // round performs an attempt at a round, counted from 0, and adds what it gave to out.
@@ -172,13 +179,21 @@ func (d *design) round(ctx context.Context, job testJob, number, round, attempt 
 	for i, v := range released { // exact: a power of two
 		seen[i] = int64(math.Ldexp(v, int(d.spec.Lattice.ScaleBits)))
 	}
-	if d.spec.Trust != rounds.TrustCentral {
-		d.spec.Lattice.Reduce(s.sum)
+	d.spec.Lattice.Reduce(s.sum)
+	if d.wiring.released != nil {
+		d.wiring.released(d, number, round, s.sum, seen)
+	}
+	if d.spec.Trust == rounds.TrustCentral {
+		out.prints = append(out.prints, d.printsOf(seen, s.sum)...)
+	} else {
 		if !slices.Equal(seen, s.sum) {
 			out.wrong++
 		}
 		out.prints = append(out.prints, s.prints...)
-		out.shares.merge(&s.shares)
+		out.devices.merge(s.devices)
+		if err := d.spread(number, round, attempt, mechanism, out.devices); err != nil {
+			return err
+		}
 	}
 	if d.spec.Trust != rounds.TrustLocal {
 		s.views = [][]float64{d.residual(seen, round, 0, d.canaries, out.sign)}
@@ -192,6 +207,9 @@ func (d *design) round(ctx context.Context, job testJob, number, round, attempt 
 func (d *design) contribute(ctx context.Context, job testJob, number, round, attempt int, mechanism *local.Mechanism, sign []float64) (*sent, error) {
 	release := &d.spec.Releases[round]
 	s := &sent{sum: make([]int64, release.Length)}
+	if d.spec.Trust != rounds.TrustCentral {
+		s.devices = d.newDevices()
+	}
 	x, z := make([]float64, release.Length), make([]int64, release.Length)
 	// A submission returns when its batch is committed: they go side by side.
 	group, inflight := errgroup.WithContext(ctx)
@@ -215,7 +233,7 @@ func (d *design) contribute(ctx context.Context, job testJob, number, round, att
 			if err := dev.Encode(z, x); err != nil {
 				return err
 			}
-			d.note(s, z, round, client, sign)
+			d.note(s, z, number, round, client, sign)
 			payload := aggregation.Pack(nil, z, d.spec.Width())
 			group.Go(func() error { return job.submit(inflight, client, payload) })
 		}
@@ -228,22 +246,65 @@ func (d *design) contribute(ctx context.Context, job testJob, number, round, att
 	return s, failed
 }
 
+// spread has a device encode, for this audit alone, what is loud in all coordinates at once:
+// where each is clipped by itself, that is clipped nowhere.
+func (d *design) spread(job, round, attempt int, mechanism *local.Mechanism, to *devices) error {
+	if d.leastShare() < leastShare {
+		return nil
+	}
+	release, client := &d.spec.Releases[round], d.spec.NMin // one more than there are
+	n := math.Sqrt(float64(release.Length))
+	x, z := make([]float64, release.Length), make([]int64, release.Length)
+	for i := range x {
+		x[i] = loudness * math.Ldexp(float64(release.Bound), -int(d.spec.Lattice.ScaleBits)) / n
+	}
+	dev, err := d.deviceOf(mechanism, round, client, d.sourceOf(job, round, attempt, client))
+	if err != nil {
+		return err
+	}
+	if err := dev.Encode(z, x); err != nil {
+		return err
+	}
+	sum := -d.target[round] * n
+	for _, v := range z {
+		sum += float64(v)
+	}
+	to.spread.add(sum / n / release.Sigma.Float64())
+	return nil
+}
+
 // note keeps of a contribution what is looked at later.
-func (d *design) note(s *sent, z []int64, round, client int, sign []float64) {
+func (d *design) note(s *sent, z []int64, job, round, client int, sign []float64) {
 	for i, v := range z {
 		s.sum[i] += v
 	}
 	if d.spec.Trust == rounds.TrustLocal && client < d.canaries {
 		s.views = append(s.views, d.residual(z, round, client, client+1, sign))
 	}
-	if d.spec.Trust != rounds.TrustCentral {
-		if share := d.spec.Releases[round].Sigma.Float64(); share >= leastNoise {
-			for _, v := range z[d.canaries:] {
-				s.shares.add(float64(v) / share)
-			}
-		}
-		s.prints = append(s.prints, printOf(z[d.canaries:]))
+	if d.spec.Trust == rounds.TrustCentral {
+		return
 	}
+	if share := d.spec.Releases[round].Sigma.Float64(); d.leastShare() >= leastShare {
+		direction := 0.0
+		if client < d.canaries {
+			direction = sign[client] * alternate(round)
+		}
+		s.devices.add(z, client, share, d.target[round], direction, d.loud(job, client))
+	}
+	s.prints = append(s.prints, printOf(z[d.canaries:]))
+}
+
+func (d *design) newDevices() *devices {
+	return newDevices(d.spec.NMin, d.canaries, d.spec.Releases[0].Length)
+}
+
+// leastShare is the least noise of a contribution, in lattice units.
+func (d *design) leastShare() float64 {
+	least := math.Inf(1)
+	for _, r := range d.spec.Releases {
+		least = min(least, r.Sigma.Float64())
+	}
+	return least
 }
 
 // residual takes the canaries from first to before last out of what was seen in a
@@ -258,6 +319,21 @@ func (d *design) residual(seen []int64, round, first, last int, sign []float64) 
 		out[j] /= d.sigma[round]
 	}
 	return out
+}
+
+// printsOf are of the noise that servers added to a sum, in every coordinate: it is what
+// was released less what was sent.
+func (d *design) printsOf(released, sent []int64) (out []print) {
+	noise := make([]int64, len(released))
+	for i, v := range released {
+		noise[i] = v - sent[i]
+	}
+	d.spec.Lattice.Reduce(noise)
+	for at := len(noise) - silent; ; at = max(at-silent, 0) {
+		if out = append(out, printOf(noise[at:])); at == 0 {
+			return out
+		}
+	}
 }
 
 // printOf is of the first silent coordinates: enough that no two agree by chance.

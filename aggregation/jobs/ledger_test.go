@@ -94,7 +94,7 @@ func allCharged(t interface{ Fatal(...any) }, s *rounds.Spec) *ledger.Bundle {
 		log.Append(&ledger.AttemptCharged{Job: s.Job, Round: i + 1, Attempt: 1, Specification: spec, State: state, Charge: r.Charge, Spent: spent}, 1)
 		state = sha256.Sum256(fmt.Appendf(nil, "%d", i))
 		log.Append(&ledger.Released{
-			Job: s.Job, Round: i + 1, Attempt: 1, Members: s.NMin, State: state, Charge: r.Charge,
+			Job: s.Job, Round: i + 1, Attempt: 1, Members: s.NMin, Sum: ledger.Digest{byte(i), 1}, State: state, Charge: r.Charge,
 			Mechanism: ledger.Mechanism{
 				Length: r.Length, Clip: r.Bound, Sigma: uint64(r.Sigma),
 				ScaleBits: s.Lattice.ScaleBits, ModulusBits: s.Lattice.ModulusBits,

@@ -56,7 +56,7 @@ func Anew(s *Snapshot, at int64, another *BeginLedger) (*Snapshot, error) {
 		m.ledger = nil
 	}
 	m.era++
-	m.at = at
+	m.at = min(at, ledger.MaxTime)
 	m.abandon(whyRestored)
 	m.record(&ledger.Restored{Era: m.era})
 	for _, j := range m.jobs {

@@ -308,11 +308,12 @@ func TestLedgerRetries(t *testing.T) {
 	apply(t, m, beginLedger(t)) // by whoever has not heard of the rotation
 }
 
-// Records are never older than those before them, whatever the proposers' clocks say.
+// Records are never older than those before them, nor later than dates are written,
+// whatever the proposers' clocks say.
 func TestRecordsKeepTheirOrder(t *testing.T) {
 	m := rounds.NewMachine()
 	apply(t, m, rounds.Dated{At: 1000, Command: beginLedger(t)})
-	for i, at := range []int64{2000, 1500, math.MinInt64, 0, 2001} {
+	for i, at := range []int64{2000, 1500, math.MinInt64, 0, 2001, math.MaxInt64} {
 		spec := honest(newSpec(string(rune('a'+i)), 1, 2, 10, 60))
 		apply(t, m, rounds.Dated{At: at, Command: rounds.CreateJob{Spec: encode(t, spec), State: rounds.BlobOf([]byte("U0"))}})
 	}
@@ -324,7 +325,7 @@ func TestRecordsKeepTheirOrder(t *testing.T) {
 		}
 		times = append(times, e.At())
 	}
-	if want := []int64{1000, 2000, 2000, 2000, 2000, 2001}; !slices.Equal(times, want) {
+	if want := []int64{1000, 2000, 2000, 2000, 2000, 2001, ledger.MaxTime}; !slices.Equal(times, want) {
 		t.Errorf("times %v, want %v", times, want)
 	}
 }

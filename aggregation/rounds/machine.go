@@ -43,7 +43,7 @@ func NewMachine() *Machine {
 func (m *Machine) Apply(c Command) (effect Digest, err error) {
 	m.effect, m.at = m.effect[:0], 0
 	if dated, ok := c.(Dated); ok {
-		m.at, c = dated.At, dated.Command
+		m.at, c = min(dated.At, ledger.MaxTime), dated.Command
 	}
 	if refusal := m.apply(c); refusal != nil {
 		m.effect.refusal(refusal)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 
 	"github.com/undertone-fl/undertone/dp"
@@ -34,6 +35,10 @@ type Stamp struct {
 func (s *Stamp) At() int64 { return s.Time }
 
 func (s *Stamp) stamp() *Stamp { return s }
+
+// MaxTime is the latest time that a record may have: the end of the year 9999, after which
+// dates are written otherwise.
+const MaxTime = 253_402_300_799_999
 
 // Digest is a SHA-256 sum, in hexadecimal digits as text.
 type Digest [sha256.Size]byte
@@ -250,7 +255,7 @@ func Decode(record []byte) (Entry, error) {
 	}
 	e := made()
 	if err := json.Unmarshal(record, e); err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrEntry, err)
+		return nil, fmt.Errorf("%w: %w", ErrEntry, mistyped(record, reflect.TypeOf(e).Elem(), err))
 	}
 	if !bytes.Equal(Encode(e), record) {
 		return nil, fmt.Errorf("%w: not written as a record is", ErrEntry)

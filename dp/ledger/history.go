@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"sort"
 
 	"github.com/undertone-fl/undertone/dp/accounting"
@@ -17,6 +18,10 @@ type History struct {
 	Jobs       []*Job  // in the order of their creation
 	Restored   []int64 // indices of records after which a backup was taken up
 
+	// Doubts are what cannot be refused, as an honest ledger might have it, and ought to
+	// be known.
+	Doubts []Doubt
+
 	times []int64 // of the records; they never go back
 }
 
@@ -27,6 +32,17 @@ type History struct {
 func (h *History) DatedAfter(at int64) int {
 	first := sort.Search(len(h.times), func(i int) bool { return h.times[i] > at })
 	return len(h.times) - first
+}
+
+// Doubt is something in a record that a reader should ask about.
+type Doubt struct {
+	Record  int64
+	Job     string
+	Problem string // one line
+}
+
+func (d Doubt) String() string {
+	return fmt.Sprintf("record %d (job %s): %s", d.Record, d.Job, d.Problem)
 }
 
 // Job is one job's history.

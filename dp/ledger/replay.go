@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -82,6 +83,8 @@ func (r *replay) checkPlace(e Entry) error {
 		return fmt.Errorf("its time is %d, and that of the beginning, which it is part of, %d", at, r.history.Began)
 	case r.wasThere() && !canBeHistory(e):
 		return errors.New("it is part of the beginning, which says what jobs there were, and says something else")
+	case at > MaxTime:
+		return fmt.Errorf("its time, %d, is no date: it is after the year 9999", at)
 	case at < r.history.Last:
 		return fmt.Errorf("its time, %d, is before that of the record before, %d", at, r.history.Last)
 	case r.finished != nil && !(closes && closed.Job == r.finished.Name):
@@ -126,7 +129,7 @@ func (r *replay) take(e Entry, job string) error {
 		return errors.New("there is no such job")
 	}
 	if canary, is := e.(*CanaryMeasured); is {
-		return j.canary(canary) // also of a job that is closed
+		return r.canary(j, canary) // also of a job that is closed
 	}
 	if j.Closed {
 		return errors.New("the job is closed")
@@ -253,6 +256,9 @@ func (r *replay) jobCreated(e *JobCreated) error {
 		State: e.State, End: -1,
 	}
 	r.named[e.Specification] = true
+	if spec.twice != "" {
+		r.doubt(e.Job, "its specification's parameters have a field %.64q twice: readers may take either", spec.twice)
+	}
 	r.jobs[e.Job] = &jobReplay{Job: j, state: e.State}
 	r.history.Jobs = append(r.history.Jobs, j)
 	return nil
@@ -375,6 +381,10 @@ func (r *replay) released(j *jobReplay, e *Released) error {
 		return fmt.Errorf("a release of %d contributions, and a round has %d at most", e.Members, spec.RoundSize)
 	case e.Mechanism != a.Mechanism:
 		return fmt.Errorf("a release whose mechanism has %s", difference(&e.Mechanism, &a.Mechanism))
+	case e.Sum == (Digest{}):
+		return errors.New("a release without a sum")
+	case e.State == (Digest{}):
+		return errors.New("a release without a state")
 	case e.Charge != a.Charge:
 		return fmt.Errorf("a release for %d nano-rho, and its attempt was charged %d", e.Charge, a.Charge)
 	}
@@ -399,11 +409,24 @@ func (r *replay) failed(j *jobReplay, e *Failed) error {
 	case e.Members < 0 || e.Members > j.Specification.RoundSize:
 		return fmt.Errorf("a failure with %d contributions, and a round has %d at most", e.Members, j.Specification.RoundSize)
 	}
+	if of, is := tooFew(e.Why); is && (of != [2]int{e.Members, j.Specification.NMin} || e.Members >= j.Specification.NMin) {
+		return fmt.Errorf("a failure for too few contributions, %q, and it had %d of %d", e.Why, e.Members, j.Specification.NMin)
+	}
 	a.Status, a.End, a.Ended, a.Members = StatusFailed, r.index, e.Time, e.Members
 	a.Why = e.Why
 	j.open = false
 	r.open--
 	return nil
+}
+
+// tooFew reads the reason that servers give where contributions were too few: how many
+// there were, of how many.
+func tooFew(why string) (of [2]int, is bool) {
+	const form = "%d contributions of %d"
+	if n, err := fmt.Sscanf(why, form, &of[0], &of[1]); n != 2 || err != nil {
+		return of, false
+	}
+	return of, fmt.Sprintf(form, of[0], of[1]) == why
 }
 
 func (j *jobReplay) close(e *JobClosed, index int64) error {
@@ -419,12 +442,34 @@ func (j *jobReplay) close(e *JobClosed, index int64) error {
 	return nil
 }
 
-func (j *jobReplay) canary(e *CanaryMeasured) error {
+func (r *replay) canary(j *jobReplay, e *CanaryMeasured) error {
 	if err := e.Check(); err != nil {
 		return err
 	}
+	if !e.possible() {
+		r.doubt(e.Job, "a measurement whose trials, %d, are too few for any lower bound of its confidence, %d ppm", e.Trials, e.Confidence)
+	}
+	if e.Measured-e.Time > slack {
+		r.doubt(e.Job, "a measurement that is dated after its record")
+	}
 	j.Canaries = append(j.Canaries, *e)
 	return nil
+}
+
+// slack is how far apart clocks may be that are right, in milliseconds.
+const slack = 60_000
+
+// possible reports whether so many trials can have given the measurement's lower bound. The
+// best that n trials can show is that all went one way; by chance they do with probability
+// 2^-n, so at a false-alarm rate of alpha nothing above zero is shown with 2^-n >= alpha.
+func (c *CanaryMeasured) possible() bool {
+	alpha := 1 - float64(c.Confidence)/1e6
+	return c.Lower == 0 || c.Trials >= 64 || math.Ldexp(1, -int(c.Trials)) < alpha
+}
+
+// doubt notes what ought to be known of the record.
+func (r *replay) doubt(job, format string, args ...any) {
+	r.history.Doubts = append(r.history.Doubts, Doubt{r.index, job, fmt.Sprintf(format, args...)})
 }
 
 // difference names the first field in which a mechanism is not as it ought to be.

@@ -72,7 +72,7 @@ func readSpecification(b []byte) (*Specification, error) {
 	}
 	s := new(Specification)
 	if err := json.Unmarshal(b, s); err != nil {
-		return nil, err
+		return nil, mistyped(b, reflect.TypeFor[Specification](), err)
 	}
 	return s, s.check()
 }
@@ -118,6 +118,44 @@ func checkParameters(d *json.Decoder) error {
 		return errors.New("they are no object")
 	}
 	return nil
+}
+
+// fieldTwice finds a name that an object has twice, at any depth of a JSON value; empty if
+// there is none.
+func fieldTwice(value []byte) string {
+	d := json.NewDecoder(bytes.NewReader(value))
+	type level struct {
+		names map[string]bool // nil: of a list
+		value bool            // the next token is one, and no name
+	}
+	var levels []level
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return ""
+		}
+		top := len(levels) - 1
+		if top >= 0 && levels[top].names != nil && token != json.Delim('}') {
+			if at := &levels[top]; at.value {
+				at.value = false
+			} else {
+				field := token.(string)
+				if at.names[field] {
+					return field
+				}
+				at.names[field], at.value = true, true
+				continue
+			}
+		}
+		switch token {
+		case json.Delim('{'):
+			levels = append(levels, level{names: make(map[string]bool)})
+		case json.Delim('['):
+			levels = append(levels, level{})
+		case json.Delim('}'), json.Delim(']'):
+			levels = levels[:top]
+		}
+	}
 }
 
 func checkObject(d *json.Decoder, t reflect.Type) error {

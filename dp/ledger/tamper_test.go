@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"regexp"
 	"slices"
@@ -105,6 +106,16 @@ func (f *forger) swap(i, j int) {
 	f.Records[j] = stamp.ReplaceAll(a, stamp.Find(b))
 }
 
+// rewrite replaces a text in record i.
+func (f *forger) rewrite(i int, old, replacement string) {
+	f.Helper()
+	f.Records = slices.Clone(f.Records)
+	was := f.Records[i]
+	if f.Records[i] = bytes.Replace(was, []byte(old), []byte(replacement), 1); bytes.Equal(f.Records[i], was) {
+		f.Fatalf("record %d has no %s", i, old)
+	}
+}
+
 // flip flips a bit of the first byte after a text in record i.
 func (f *forger) flip(i int, after string) {
 	f.Helper()
@@ -182,7 +193,7 @@ var verifiedTamperings = []verified{
 	{"a flipped bit in a job's record: its state 0", false, func(f *forger) { f.flip(f.at("job", "books", 0), `"state":"`) }, ledger.ErrHistory},
 	{"a flipped bit in an attempt's record: its charge", false, func(f *forger) { f.flip(f.at("attempt", "films", 1), `"charge_nano_rho":"781`) }, ledger.ErrHistory},
 	{"a flipped bit in a release's record: the sum's hash", false, func(f *forger) { f.flip(f.at("release", "music", 0), `"sum":"`) }, ledger.ErrCheckpoint},
-	{"a flipped bit in a failure's record: its contributions", false, func(f *forger) { f.flip(f.at("failure", "music", 0), `"members":49`) }, ledger.ErrCheckpoint},
+	{"a flipped bit in a failure's record: its contributions", false, func(f *forger) { f.flip(f.at("failure", "music", 0), `"members":49`) }, ledger.ErrHistory},
 	{"a flipped bit in a key's record: the endorsement", false, func(f *forger) { f.flip(f.at("key", "", 0), `"endorsement":"`) }, ledger.ErrSignature},
 	{"a flipped bit in a restored record: the era", false, func(f *forger) { f.flip(f.at("restored", "", 0), `"era":`) }, ledger.ErrHistory},
 	{"a flipped bit in a canary's record: the bound", false, func(f *forger) { f.flip(f.at("canary", "", 0), `"lower_micro_epsilon":1`) }, ledger.ErrCheckpoint},
@@ -452,6 +463,49 @@ var verifiedTamperings = []verified{
 	{"a canary that is certain", true, func(f *forger) {
 		alter(f, f.at("canary", "", 0), func(e *ledger.CanaryMeasured) { e.Confidence = 1_000_000 })
 	}, ledger.ErrEntry},
+	{"a release that hides its sum", true, func(f *forger) {
+		alter(f, f.at("release", "films", 0), func(e *ledger.Released) { e.Sum = ledger.Digest{} })
+	}, ledger.ErrHistory},
+	{"a last release that hides its state", true, func(f *forger) {
+		alter(f, f.at("release", "films", 2), func(e *ledger.Released) { e.State = ledger.Digest{} })
+	}, ledger.ErrHistory},
+	{"a full round that is said to have failed for too few", true, func(f *forger) {
+		alter(f, f.at("failure", "music", 0), func(e *ledger.Failed) { e.Members, e.Why = 600, "0 contributions of 500" })
+	}, ledger.ErrHistory},
+	{"a record after the year 9999", true, func(f *forger) {
+		alter(f, len(f.Records)-1, func(e *ledger.AttemptCharged) { e.Time = math.MaxInt64 })
+	}, ledger.ErrHistory},
+	{"an attempt's number that is no whole one", true, func(f *forger) {
+		f.rewrite(f.at("attempt", "films", 0), `"attempt":1`, `"attempt":1.0`)
+	}, ledger.ErrEntry},
+	{"a charge that is no text", true, func(f *forger) {
+		f.rewrite(f.at("attempt", "films", 0), `"charge_nano_rho":"7812508"`, `"charge_nano_rho":7812508`)
+	}, ledger.ErrEntry},
+	{"a clip that is no number", true, func(f *forger) {
+		f.rewrite(f.at("release", "films", 0), `"clip":"16777216"`, `"clip":"wide"`)
+	}, ledger.ErrEntry},
+	{"a specification with a text for a number", true, func(f *forger) {
+		f.respecify("films", `"length": 306`, `"length": "306"`)
+	}, ledger.ErrBundle},
+}
+
+// doubted are tamperings of which verification warns: an honest ledger might be so.
+var doubted = []struct {
+	name string
+	do   func(f *forger)
+}{
+	{"a canary of one trial", func(f *forger) {
+		alter(f, f.at("canary", "", 0), func(e *ledger.CanaryMeasured) { e.Trials = 1 })
+	}},
+	{"a canary dated after its record", func(f *forger) {
+		alter(f, f.at("canary", "", 0), func(e *ledger.CanaryMeasured) { e.Measured = e.Time + 60_001 })
+	}},
+	{"a specification with a parameter there twice", func(f *forger) {
+		f.respecify("films", `"dim": 50`, `"dim": 50, "dim": 51`)
+	}},
+	{"a specification with a parameter there twice, deep within", func(f *forger) {
+		f.respecify("films", `"dim": 50`, `"dim": [{"a": [], "b": {"a": 1, "b": 2, "a": 3}}]`)
+	}},
 }
 
 // followed is a tampering that a client catches, who has the key and a checkpoint, with
@@ -608,6 +662,19 @@ func TestTampering(t *testing.T) {
 				f.resign()
 			}
 			add(t, c.name, signed, "`audit verify`", f.verify(), c.err)
+		})
+	}
+	for _, c := range doubted {
+		t.Run(c.name, func(t *testing.T) {
+			f := newForger(t)
+			c.do(f)
+			f.resign()
+			h, err := ledger.Verify(f.Bundle, f.trusted, f.seen)
+			if err != nil || len(h.Doubts) != 1 {
+				t.Fatalf("%+v, %v, want a doubt", h, err)
+			}
+			warning := errors.New(h.Doubts[0].String())
+			add(t, c.name, "yes", "`audit verify`, which warns", warning, warning)
 		})
 	}
 	for _, c := range followedTamperings {

@@ -160,8 +160,9 @@ func treeOf(records []decoded) hashes {
 // readSpecification's result, of bytes that are or are not those of their digest.
 type specification struct {
 	*Specification
-	raw []byte
-	err error
+	raw   []byte
+	twice string // a field that its parameters have twice, somewhere
+	err   error
 }
 
 func readSpecifications(documents map[Digest][]byte) map[Digest]specification {
@@ -174,7 +175,9 @@ func readSpecifications(documents map[Digest][]byte) map[Digest]specification {
 			return
 		}
 		read[i].raw = raw
-		read[i].Specification, read[i].err = readSpecification(raw)
+		if read[i].Specification, read[i].err = readSpecification(raw); read[i].err == nil {
+			read[i].twice = fieldTwice(read[i].Parameters)
+		}
 	})
 	out := make(map[Digest]specification, len(digests))
 	for i, d := range digests {

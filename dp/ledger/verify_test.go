@@ -197,7 +197,7 @@ func TestTheBeginningEnds(t *testing.T) {
 func TestRecordsOfTheFuture(t *testing.T) {
 	a := ordinary(t)
 	now := a.now
-	a.log.Append(&ledger.Failed{Job: "books", Round: 2, Attempt: 1_000_001, Why: "a clock was ahead"}, math.MaxInt64)
+	a.log.Append(&ledger.Failed{Job: "books", Round: 2, Attempt: 1_000_001, Why: "a clock was ahead"}, ledger.MaxTime)
 	a.log.Append(&ledger.Restored{Era: 2}, now+1) // and so takes the time before
 	h, err := ledger.Verify(a.bundle(t), a.first, ledger.Checkpoint{})
 	if err != nil {

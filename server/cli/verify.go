@@ -73,8 +73,10 @@ type verdict struct {
 	// Strangers are files that were not compared: of ledgers of this name, under keys
 	// that are none of this one's.
 	Strangers []string     `json:"not_compared,omitempty"`
-	Restored  []int64      `json:"restored,omitempty"`    // records at which the cluster went on from a backup
-	Ahead     int          `json:"dated_ahead,omitempty"` // records dated after this machine's clock
+	Restored  []int64      `json:"restored,omitempty"`      // records at which the cluster went on from a backup
+	Ahead     int          `json:"dated_ahead,omitempty"`   // records dated after this machine's clock
+	Before    int64        `json:"before_ledger,omitempty"` // records, after the first, of before the ledger began
+	Warnings  []string     `json:"warnings,omitempty"`
 	Jobs      []jobVerdict `json:"jobs,omitempty"`
 	Seconds   float64      `json:"seconds,omitempty"`
 }
@@ -103,7 +105,10 @@ func (v *verified) view(file string) verdict {
 	out := verdict{
 		File: file, OK: true, Origin: h.Checkpoint.Origin, Records: h.Checkpoint.Size, Root: h.Checkpoint.Root.String(),
 		Key: h.Key, Rotations: h.Rotations, Extends: v.seen.Size, Kept: v.keptAt, Strangers: v.strangers,
-		Restored: h.Restored, Ahead: v.report.Ledger.Ahead, Seconds: v.took.Seconds(),
+		Restored: h.Restored, Before: h.Before, Ahead: v.report.Ledger.Ahead, Seconds: v.took.Seconds(),
+	}
+	for _, d := range h.Doubts {
+		out.Warnings = append(out.Warnings, d.String())
 	}
 	for _, j := range v.report.Jobs {
 		out.Jobs = append(out.Jobs, jobVerdict{j.Name, j.Status, j.Released, j.Rounds, j.FailedAttempts, j.Spent.Epsilon, j.Cap.Epsilon, j.Delta})
@@ -134,11 +139,19 @@ func (v *verified) print(w io.Writer, file string) error {
 	default:
 		f.add("checkpoint", "extends the %s seen before; kept in %s", plural(v.seen.Size, "record"), v.keptAt)
 	}
+	if h.Before == 1 {
+		f.add("carried over", "the first record after the beginning is of before the ledger: its time is the operator's word")
+	} else if h.Before > 1 {
+		f.add("carried over", "the first %d records are of before the ledger: their times are the operator's word", h.Before)
+	}
 	for _, record := range h.Restored {
 		f.add("restored", "from a backup at record %d: what came between the two is not in this ledger", record)
 	}
 	if v.report.Ledger.Ahead > 0 {
 		f.add("WARNING", "%s", v.report.Ledger.AheadMeans())
+	}
+	for _, d := range h.Doubts {
+		f.add("WARNING", "%v", d)
 	}
 	if err := f.print(w); err != nil || len(v.report.Jobs) == 0 {
 		return err

@@ -30,3 +30,22 @@ func TestVerdictWarns(t *testing.T) {
 		}
 	}
 }
+
+// What was carried over from before the ledger, and what is doubtful, is said too, in text
+// and JSON.
+func TestVerdictOfDoubts(t *testing.T) {
+	h := &ledger.History{Before: 7, Doubts: []ledger.Doubt{{Record: 9, Job: "films", Problem: "odd"}}}
+	v := &verified{history: h, report: new(report.Report), took: time.Second}
+	var b bytes.Buffer
+	if err := v.print(&b, "ledger.zip"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"the first 7 records are of before the ledger: their times are the operator's word", "record 9 (job films): odd"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q:\n%s", want, b.String())
+		}
+	}
+	if out := v.view("ledger.zip"); out.Before != 7 || len(out.Warnings) != 1 || out.Warnings[0] != "record 9 (job films): odd" {
+		t.Errorf("%+v", out)
+	}
+}

@@ -151,7 +151,11 @@ func (t *tally) result() *Result {
 	case r.Passed && r.LowerBound >= powerful*r.ClaimedEpsilon:
 		r.Verdict = fmt.Sprintf("nothing contradicts the claim: the noise of epsilon %.4g is there", r.ClaimedEpsilon)
 	case r.Passed:
-		r.Verdict = fmt.Sprintf("nothing contradicts the claim, but %d trials are too few to say that the noise is there", r.Trials)
+		few := fmt.Sprintf("%d trials are", r.Trials)
+		if r.Trials == 1 {
+			few = "one trial is"
+		}
+		r.Verdict = "nothing contradicts the claim, but " + few + " too few to say that the noise is there"
 	case refuted != nil:
 		r.Verdict = fmt.Sprintf("not mu-GDP for any mu below %.3g, which at delta %g would be epsilon %.3g, and %.4g is claimed: %s",
 			refuted.LowerMu, r.Delta, refuted.Lower, r.ClaimedEpsilon, wrong[0])

@@ -62,14 +62,27 @@
 //
 // Beside the attacks, which only see too little noise, stand tests of what the
 // claimed noise looks like, each with a p-value under the claim that is exact but for
-// the lattice (see leastNoise), or a bound on it: its deviation in every round, whether it
-// depends on that of another round or coordinate, whether it lies on a coarser lattice
-// than it should, whether two contributions carry the same, and whether canaries arrive
-// whole. Its distribution in every round is held to a Gaussian's, by Kolmogorov and
-// Smirnov's distance and by how many values lie beyond 3 and 4 deviations: an epsilon at
-// a small delta follows from tails, and noise of the right variance may have none. With
-// distributed trust the same is asked of devices' noise, one by one: sums of many shares
-// look Gaussian whatever these are.
+// the lattice (see leastNoise), or a bound on it. All of the noise together: its deviation
+// in every round, whether that of another round or coordinate correlates with it, or with
+// its size, whether it lies on a coarser lattice than it should. Its distribution in every
+// round is held to a Gaussian's, by Kolmogorov and Smirnov's distance and by how many
+// values lie beyond 3 and 4 deviations: an epsilon at a small delta follows from tails, and
+// noise of the right variance may have none. And whether canaries arrive whole, those at C
+// and loud ones, which are to be clipped to it.
+//
+// What fails for one of many is lost where all are pooled, so each is looked at by itself,
+// and the worst held to Bonferroni's rate: every coordinate's noise in every round (its
+// deviation and mean), every release's deviation, and how large every client's canaries
+// arrive: twice as large if they count twice.
+//
+// With central trust what servers add is known to the last unit, as what is released less
+// what was sent. No eight coordinates of it may be zero, or those of another release.
+// With the other modes that is asked of the silent coordinates of every contribution, and
+// devices' noise is tested one by one, as sums of many shares look Gaussian whatever these
+// are: of every device the deviation where it contributes, elsewhere, and in every
+// coordinate, and the excess of its canaries; every contribution's deviation; the
+// distribution in the silent coordinates, and where something is contributed. What lies
+// along no coordinate is encoded beside the game, and held to norm C.
 //
 // The audit fails if any p-value is below FalseAlarm over the number of tests and
 // attacks (Bonferroni): an honest service fails with probability at most FalseAlarm.
@@ -80,9 +93,28 @@
 // # What it does not show
 //
 // That devices run this code: what they add is measured in this program. That servers do
-// the same in other jobs: they can know a test job by its method. That what devices
-// contribute is clipped in every direction: canaries lie along single coordinates, at C
-// and, one in eight, at several times C. How the noise is distributed where no trial
-// came: beyond about 5 deviations. And that no seed leaks: noise that somebody can
-// predict looks like any other.
+// the same in other jobs: they can know a test job by its method. Nor anything of a
+// coordinate after those of a test job, which takes its length for the job's: n_min and 8,
+// at most 1032, or at most 2048 in jobs that Cluster.Jobs names.
+//
+// That contributions are clipped in every direction: canaries lie along single
+// coordinates, and a clip of each coordinate by itself would pass. What is encoded beside
+// the game shows that this program's devices have none, in one direction more; whether a
+// server with central trust refuses a norm above C is not tested.
+//
+// What fails for one of many and is too small for its own samples, of which there is one in
+// every round of a test job. At epsilon 2 and two rounds, a client that counts twice takes
+// some 200 test jobs: 20,000 trials at n_min 100, 200,000 at 1,000. Devices' noise that
+// repeats in other coordinates than the silent ones, and anything of shares of less than
+// 256 lattice units, or their shape below 65,536. More than 1,048,576 pairs of a device and
+// a coordinate are not looked at pair by pair.
+//
+// Dependence of another kind than between two rounds or coordinates, in value or size; how
+// the noise is distributed where no trial came, beyond about 5 deviations. And that no seed
+// leaks: noise that somebody can predict looks like any other. An audit with Config.Seed is
+// itself such a case: its noise is not secret, and who makes the record could have tried
+// seeds. Result.How says so.
+//
+// An audit of few trials that finds nothing has shown little. The verdict says that the
+// noise is there only if the lower bound is at least half of the claim.
 package canary

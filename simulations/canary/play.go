@@ -113,9 +113,6 @@ func (d *design) run(ctx context.Context, v venue, number int, mechanisms []*loc
 	}
 	defer job.end()
 	out := &observed{sign: d.signs(number)}
-	if d.spec.Trust != rounds.TrustCentral {
-		out.devices = d.newDevices()
-	}
 	for round := range d.spec.Releases {
 		for {
 			attempt, err := job.collect(ctx, round+1)
@@ -190,7 +187,7 @@ func (d *design) round(ctx context.Context, job testJob, number, round, attempt 
 			out.wrong++
 		}
 		out.prints = append(out.prints, s.prints...)
-		out.devices.merge(s.devices)
+		out.devices = s.devices.plus(out.devices)
 		if err := d.spread(number, round, attempt, mechanism, out.devices); err != nil {
 			return err
 		}

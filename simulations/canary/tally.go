@@ -34,7 +34,7 @@ type tally struct {
 }
 
 func newTally(d *design) *tally {
-	t := &tally{
+	return &tally{
 		d: d, squares: make([]float64, len(d.sigma)), values: make([]float64, len(d.sigma)),
 		rounds: newDependence(len(d.sigma)), coordinates: newDependence(d.spec.Releases[0].Length),
 		shapes: make([]histogram, len(d.sigma)),
@@ -42,10 +42,6 @@ func newTally(d *design) *tally {
 		field:  newField(len(d.sigma), d.spec.Releases[0].Length), canaries: make([]float64, d.canaries),
 		sizes: [2]*dependence{newDependence(len(d.sigma)), newDependence(d.spec.Releases[0].Length)},
 	}
-	if d.spec.Trust != rounds.TrustCentral {
-		t.devices = d.newDevices()
-	}
-	return t
 }
 
 func (t *tally) add(o *observed) {
@@ -72,8 +68,8 @@ func (t *tally) add(o *observed) {
 		}
 	}
 	t.noise(o)
-	if t.devices != nil {
-		t.devices.merge(o.devices)
+	if o.devices != nil {
+		t.devices = o.devices.plus(t.devices)
 	}
 	t.wrong += o.wrong
 	t.printed += len(o.prints)

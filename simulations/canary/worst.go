@@ -178,6 +178,15 @@ func kindOf(loud bool) int {
 	return 0
 }
 
+// plus adds d to o, which may be nil, and returns the sum. Neither is to be used again.
+func (d *devices) plus(o *devices) *devices {
+	if o == nil {
+		return d
+	}
+	o.merge(d)
+	return o
+}
+
 func (d *devices) merge(o *devices) {
 	for _, of := range []struct{ dst, src []float64 }{{d.cells, o.cells}, {d.target, o.target}, {d.other, o.other}, {d.excess, o.excess}} {
 		for i, v := range of.src {

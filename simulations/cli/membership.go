@@ -56,7 +56,7 @@ is 1 if the claim is refuted.`,
 				err = printMembership(cmd.OutOrStdout(), result)
 			}
 			if err == nil && !result.Passed {
-				err = fmt.Errorf("the releases give away more than is claimed: epsilon is at least %.3g, and not %v", result.LowerBound, result.ClaimedEpsilon)
+				err = fmt.Errorf("the releases give away more than is claimed: epsilon is at least %.3g, if the noise is Gaussian, and not %v", result.LowerBound, result.ClaimedEpsilon)
 			}
 			return err
 		},
@@ -91,7 +91,7 @@ func printMembership(w io.Writer, r *simulations.MembershipResult) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "claimed\tepsilon %v at delta %g, %s, trust %s\t\n", r.ClaimedEpsilon, r.Delta, r.Adjacency, r.Trust)
 	fmt.Fprintf(t, "by\t%d releases to %d users\t\n", r.Releases, r.Clients)
-	fmt.Fprintf(t, "measured\tepsilon is at least %.4f (confidence %g %%), about %s\t\n",
+	fmt.Fprintf(t, "measured\tepsilon is at least %.4f, if the noise is Gaussian (confidence %g %%), about %s\t\n",
 		r.LowerBound, 100*r.Confidence, boundless(r.Estimate, r.Correct == r.Trials))
 	fmt.Fprintf(t, "with\t%d of %d guesses right, from seed %d\t\n", r.Correct, r.Trials, r.Seed)
 	fmt.Fprintf(t, "on\t%s\t\n", r.Date.Format(time.RFC3339))

@@ -221,20 +221,21 @@ func (t *tally) tests() []Test {
 	}
 	out = append(out,
 		correlation("correlation between rounds", "round", t.rounds),
-		correlation("correlation between coordinates", "coordinate", t.coordinates),
-		correlation("correlation of sizes between rounds", "round", t.sizes[0]),
-		correlation("correlation of sizes between coordinates", "coordinate", t.sizes[1]))
-	out = append(out, amplitude("excess of the worst canary, in standard errors", t.canaries, float64(t.jobs*len(t.d.sigma)),
-		func(i int) string { return fmt.Sprintf("the contributions of client %d arrive", i+1) }))
+		correlation("correlation between coordinates", "coordinate", t.coordinates))
 	for i, of := range kinds() {
 		if e := t.kind[i]; e.n > 0 {
 			out = append(out, amplitude("excess of "+of+", in standard errors", []float64{e.sum}, e.n, func(int) string { return "contributions arrive" }))
 		}
 	}
-	out = append(out, t.field.tests(slices.Min(t.d.sigma), t.d.spec.Trust != rounds.TrustLocal)...)
+	out = append(out, amplitude("excess of the worst canary, in standard errors", t.canaries, float64(t.jobs*len(t.d.sigma)),
+		func(i int) string { return fmt.Sprintf("the contributions of client %d arrive", i+1) }))
 	for l := range t.d.sigma {
 		out = append(out, t.deviation(l))
 	}
+	out = append(out, t.field.tests(slices.Min(t.d.sigma), t.d.spec.Trust != rounds.TrustLocal)...)
+	out = append(out,
+		correlation("correlation of sizes between rounds", "round", t.sizes[0]),
+		correlation("correlation of sizes between coordinates", "coordinate", t.sizes[1]))
 	for l := range t.shapes {
 		out = append(out, t.shapes[l].tests(fmt.Sprintf("the noise of round %d", l+1))...)
 	}

@@ -104,7 +104,9 @@
 //
 // What fails for one of many and is too small for its own samples, of which there is one in
 // every round of a test job. At epsilon 2 and two rounds, a client that counts twice takes
-// some 200 test jobs: 20,000 trials at n_min 100, 200,000 at 1,000. Devices' noise that
+// some 200 test jobs: 20,000 trials at n_min 100, 200,000 at 1,000. With central trust one
+// share of noise missing of a hundred is half a percent of it, and not found at 100,000
+// trials. Devices' noise that
 // repeats in other coordinates than the silent ones, and anything of shares of less than
 // 256 lattice units, or their shape below 65,536. More than 1,048,576 pairs of a device and
 // a coordinate are not looked at pair by pair.

@@ -95,8 +95,7 @@ func prepare(cmd *cobra.Command) {
 }
 
 // emptyFlag refuses a flag that was given and left empty, as by a variable of the shell
-// that is not set, where empty is what it is without. Where it is not, as in --out ”, it
-// means something.
+// that is not set, if that is what it is by itself. Else it means something, as of --out.
 func emptyFlag(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		if v := f.Value.String(); err == nil && v == f.DefValue && (v == "" || v == "[]") {

@@ -361,10 +361,10 @@ trust, and what is not covered.`,
 
 // checkPage refuses to have a page written over anything but an earlier one.
 func checkPage(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return nil // draftOf says what stands in its way
 	}
+	f, err := os.Open(path)
 	if err != nil {
 		return problemAt(path, err)
 	}

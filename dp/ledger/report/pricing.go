@@ -87,8 +87,8 @@ func gaussian(s *ledger.Specification) bool {
 	return true
 }
 
-// isCoarse reports whether noise of so many parts, each of sigma in millionths (2^-20) of a
-// lattice unit, is of too few units to be as private as a Gaussian.
+// isCoarse reports whether noise of so many parts, each of sigma in 2^-20 lattice units, is
+// of too few units to be as private as a Gaussian.
 func isCoarse(sigma uint64, parts int) bool {
 	local := math.Ldexp(float64(sigma), -20)
 	return local < 2 || parts == 1 && local == 2

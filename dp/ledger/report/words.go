@@ -2,9 +2,11 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/undertone-fl/undertone/dp"
@@ -182,68 +184,56 @@ func parameters(j *ledger.Job, price *pricing) []Parameter {
 // each value with its rounds.
 func releaseParameters(j *ledger.Job) []Parameter {
 	s := &j.Specification
-	type value struct {
+	type key struct {
+		kind  string
+		field int // in the order below
 		Parameter
+	}
+	type value struct {
+		key
 		rounds []int
 	}
-	type kind struct {
-		name   string
-		fields [5][]*value
-		known  [5]map[Parameter]*value
-		rounds int
-	}
-	var kinds []*kind
-	byName := make(map[string]*kind)
-	alike := make(map[ledger.Release]*[5]*value) // releases are much alike
+	var values []*value
+	known := make(map[key]*value)
+	first, total := make(map[string]int), make(map[string]int) // rounds, by kind
+	alike := make(map[ledger.Release][]*value)                 // releases are much alike
 	for i := range s.Releases {
 		r := &s.Releases[i]
-		if before := alike[*r]; before != nil {
-			byName[r.Kind].rounds++
-			for _, v := range before {
-				v.rounds = append(v.rounds, i+1)
+		its, seen := alike[*r]
+		if !seen {
+			m := s.Mechanism(i + 1)
+			for field, p := range []Parameter{
+				{"length", fmt.Sprint(r.Length), said},
+				{"clip", fmt.Sprintf("%.6g", clip(&m)), clipHow(s)},
+				{"charge", fmt.Sprintf("%.6g rho", r.Charge.Rho()), said + "; that it pays for the noise is recomputed"},
+				{"noise", fmt.Sprintf("%.6g", deviation(j, &m)), noiseHow(j, &m, r.Charge)},
+				{"largest coordinate", fmt.Sprint(r.Largest), said},
+			} {
+				k := key{r.Kind, field, p}
+				if known[k] == nil {
+					known[k] = &value{key: k}
+					values = append(values, known[k])
+				}
+				its = append(its, known[k])
 			}
-			continue
+			alike[*r] = its
 		}
-		var its [5]*value
-		alike[*r] = &its
-		k := byName[r.Kind]
-		if k == nil {
-			k = &kind{name: r.Kind}
-			for f := range k.known {
-				k.known[f] = make(map[Parameter]*value)
-			}
-			byName[r.Kind] = k
-			kinds = append(kinds, k)
+		if total[r.Kind]++; total[r.Kind] == 1 {
+			first[r.Kind] = i
 		}
-		k.rounds++
-		m := s.Mechanism(i + 1)
-		for f, p := range [...]Parameter{
-			{"length", fmt.Sprint(r.Length), said},
-			{"clip", fmt.Sprintf("%.6g", clip(&m)), clipHow(s)},
-			{"charge", fmt.Sprintf("%.6g rho", r.Charge.Rho()), said + "; that it pays for the noise is recomputed"},
-			{"noise", fmt.Sprintf("%.6g", deviation(j, &m)), noiseHow(j, &m, r.Charge)},
-			{"largest coordinate", fmt.Sprint(r.Largest), said},
-		} {
-			v := k.known[f][p]
-			if v == nil {
-				v = &value{Parameter: p}
-				k.known[f][p] = v
-				k.fields[f] = append(k.fields[f], v)
-			}
+		for _, v := range its {
 			v.rounds = append(v.rounds, i+1)
-			its[f] = v
 		}
 	}
-	var out []Parameter
-	for _, k := range kinds {
-		for _, values := range k.fields {
-			for _, v := range values {
-				v.Name += " of " + k.name
-				if len(v.rounds) < k.rounds {
-					v.Name += " (" + roundsText(v.rounds) + ")"
-				}
-				out = append(out, v.Parameter)
-			}
+	slices.SortStableFunc(values, func(a, b *value) int {
+		return cmp.Or(cmp.Compare(first[a.kind], first[b.kind]), cmp.Compare(a.field, b.field))
+	})
+	out := make([]Parameter, len(values))
+	for i, v := range values {
+		out[i] = v.Parameter
+		out[i].Name += " of " + v.kind
+		if len(v.rounds) < total[v.kind] {
+			out[i].Name += " (" + roundsText(v.rounds) + ")"
 		}
 	}
 	return out

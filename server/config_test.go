@@ -36,6 +36,17 @@ func alone(t *testing.T, ca *authority.Authority) server.Config {
 	}
 }
 
+// dialAlone connects to a node that is alone, as ada of a role.
+func dialAlone(t *testing.T, ca *authority.Authority, api string, role identity.Role) *grpc.ClientConn {
+	t.Helper()
+	bearer, err := ca.Bearer(role, "ada")
+	must(t, err)
+	conn, err := grpc.NewClient(api, grpc.WithTransportCredentials(grpctls.Client(bearer)))
+	must(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
 func issue(t *testing.T, ca *authority.Authority, role identity.Role, name string) identity.Files {
 	t.Helper()
 	i, err := ca.Issue(authority.Request{Identity: identity.Identity{Role: role, Name: name}, Hosts: []string{"127.0.0.1"}})
@@ -128,14 +139,7 @@ func TestStopAndStart(t *testing.T) {
 		go func() { ended <- s.Run(ctx) }()
 		api, _, web := s.Addresses()
 		eventually(t, "the server is ready", func() bool { return len(s.NotReady()) == 0 })
-		dial := func(role identity.Role) *grpc.ClientConn {
-			bearer, err := ca.Bearer(role, "ada")
-			must(t, err)
-			conn, err := grpc.NewClient(api, grpc.WithTransportCredentials(grpctls.Client(bearer)))
-			must(t, err)
-			t.Cleanup(func() { conn.Close() })
-			return conn
-		}
+		dial := func(role identity.Role) *grpc.ClientConn { return dialAlone(t, ca, api, role) }
 		operator := rpc.NewOperatorServiceClient(dial(identity.Operator))
 		if start == 0 {
 			_, err = operator.CreateJob(t.Context(), &undertonev1.CreateJobRequest{Spec: raw})

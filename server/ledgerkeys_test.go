@@ -16,7 +16,6 @@ import (
 	"github.com/undertone-fl/undertone/aggregation/rounds"
 	"github.com/undertone-fl/undertone/dp/ledger"
 	"github.com/undertone-fl/undertone/proto/identity"
-	"github.com/undertone-fl/undertone/proto/identity/grpctls"
 	undertonev1 "github.com/undertone-fl/undertone/proto/undertone/v1"
 	rpc "github.com/undertone-fl/undertone/proto/undertone/v1/undertonev1grpc"
 	"github.com/undertone-fl/undertone/server"
@@ -104,14 +103,7 @@ func TestReadyBeforeAllAreUpgraded(t *testing.T) {
 	eventually(t, "it is ready", func() bool { return len(s.NotReady()) == 0 })
 
 	api, _, _ := s.Addresses()
-	dial := func(role identity.Role) *grpc.ClientConn {
-		bearer, err := ca.Bearer(role, "ada")
-		must(t, err)
-		conn, err := grpc.NewClient(api, grpc.WithTransportCredentials(grpctls.Client(bearer)))
-		must(t, err)
-		t.Cleanup(func() { conn.Close() })
-		return conn
-	}
+	dial := func(role identity.Role) *grpc.ClientConn { return dialAlone(t, ca, api, role) }
 	operator := rpc.NewOperatorServiceClient(dial(identity.Operator))
 	spec, raw := solo.Spec(t, solo.Parameters(), solo.Terms("movies"))
 	_, err = operator.CreateJob(t.Context(), &undertonev1.CreateJobRequest{Spec: raw})
